@@ -1,0 +1,311 @@
+"""A ladder: a checked graph of stages, and the jobs with their keys that it makes for a list of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy.errors import BadInput, listed, suggestion
+from understudy.ladder.stage import Stage
+from understudy.store.keys import key_of
+
+if TYPE_CHECKING:
+    from understudy.data.dataset import Dataset
+    from understudy.data.views import ViewPolicy
+    from understudy.structure.cost import Cost
+
+Repeat = Literal["student", "assistants", "ladder"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Stages in an order in which each comes after its inputs.
+
+    Attributes:
+        stages: all of them, controls too.
+        delivered: names of the students of which one is delivered: one, or for ``paths`` all paths.
+
+    Raises:
+        BadInput: two stages of one name, an input that no stage makes, a cycle, or no student.
+    """
+
+    stages: tuple[Stage, ...]
+    delivered: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", in_order(self.stages))
+        names = [stage.name for stage in self.stages]
+        if not self.delivered:
+            raise BadInput("the ladder has no student: name the stage that is delivered.")
+        for name in self.delivered:
+            if name not in names:
+                raise BadInput(
+                    f"the student {name!r} is no stage. Stages: {listed(names)}.{suggestion(name, names)}"
+                )
+
+    def __getitem__(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def students(self) -> list[str]:
+        """Arms of the comparison: what is delivered, then the controls."""
+        rest = [s.name for s in self.stages if s.role == "student" and s.name not in self.delivered]
+        return [*self.delivered, *rest]
+
+
+def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Stages so that each comes after its inputs; as they were given wherever that is possible.
+
+    Raises:
+        BadInput: two stages of one name, an unknown input, or a cycle.
+    """
+    names = [stage.name for stage in stages]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise BadInput(f"two stages are called {name!r}; every stage has a name of its own.")
+    for stage in stages:
+        for needed in stage.inputs:
+            if needed not in names:
+                others = [name for name in names if name != stage.name]
+                raise BadInput(
+                    f"stage {stage.name!r} needs {needed!r}, which no stage makes. "
+                    f"Other stages: {listed(others)}.{suggestion(needed, others)}"
+                )
+    placed: dict[str, Stage] = {}
+    waiting = list(stages)
+    while waiting:
+        ready = next((stage for stage in waiting if all(name in placed for name in stage.inputs)), None)
+        if ready is None:
+            raise BadInput(f"these stages wait for each other in a circle: {_circle(waiting)}.")
+        placed[ready.name] = ready
+        waiting.remove(ready)
+    return tuple(placed.values())
+
+
+def _circle(stages: Sequence[Stage]) -> str:
+    among = {stage.name: stage for stage in stages}
+    walk = [stages[0].name]
+    while True:
+        needed = next(name for name in among[walk[-1]].inputs if name in among)
+        if needed in walk:
+            return " needs ".join(repr(name) for name in [*walk[walk.index(needed) :], needed])
+        walk.append(needed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A stage with one seed: what a worker makes, and the key under which the result is kept.
+
+    Attributes:
+        stage: with ``training`` resolved to this machine.
+        seed: of everything random in it.
+        key: of the result. definition: what the key is the hash of.
+        teachers: jobs of its teachers, in order. start: job of the stage it begins from, if one.
+        policy, view_seed: augmentation.
+        cost: parameters and multiply-adds of its network.
+    """
+
+    stage: Stage
+    seed: int
+    key: str
+    definition: dict[str, Any]
+    teachers: tuple[Job, ...]
+    start: Job | None
+    policy: ViewPolicy
+    view_seed: int
+    cost: Cost
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @property
+    def inputs(self) -> tuple[Job, ...]:
+        """Jobs that must be finished before."""
+        return self.teachers + ((self.start,) if self.start else ())
+
+
+def seed_of(stage: Stage, seed: int, *, repeat: Repeat, ladder_seed: int) -> int:
+    """The seed of a stage in the ladder of ``seed``: students vary always, the others as ``repeat`` says."""
+    varies = {
+        "student": ("student",),
+        "assistants": ("student", "assistant"),
+        "ladder": ("student", "assistant", "teacher"),
+    }
+    return seed if stage.role in varies[repeat] else ladder_seed
+
+
+def jobs(
+    ladder: Ladder,
+    dataset: Dataset,
+    *,
+    seeds: Sequence[int],
+    policy: ViewPolicy,
+    view_seed: int = 0,
+    repeat: Repeat = "student",
+    ladder_seed: int = 0,
+) -> list[Job]:
+    """Every stage with every seed it is made for, keyed before anything runs, inputs first.
+
+    A stage that does not vary with the seed appears once. Two jobs may have one key (a ladder's first assistant in
+    two shapes, say): the runner makes it once.
+
+    Raises:
+        BadInput: a network that cannot be built on this data, weights that do not fit, no device as asked.
+    """
+    from understudy.training.precision import resolved
+
+    costs: dict[Any, Cost] = {}
+    made: dict[tuple[str, int], Job] = {}
+    known: dict[str, Any] = {}
+    for seed in seeds:
+        for stage in ladder.stages:
+            own = seed_of(stage, seed, repeat=repeat, ladder_seed=ladder_seed)
+            if (stage.name, own) in made:
+                continue
+            here = stage if stage.training is None else replace(stage, training=resolved(stage.training))
+
+            def job_of(name: str, seed: int = seed) -> Job:
+                return made[name, seed_of(ladder[name], seed, repeat=repeat, ladder_seed=ladder_seed)]
+
+            teachers = tuple(job_of(name) for name in stage.teachers)
+            start = job_of(stage.start) if isinstance(stage.start, str) else None
+            if stage.network not in costs:
+                costs[stage.network] = _cost(here, dataset)
+            definition = define(
+                here,
+                dataset,
+                seed=own,
+                teachers=[job.key for job in teachers],
+                start=start.key if start else None,
+                policy=policy,
+                view_seed=view_seed,
+                known=known,
+            )
+            made[stage.name, own] = Job(
+                stage=here,
+                seed=own,
+                key=key_of(definition),
+                definition=definition,
+                teachers=teachers,
+                start=start,
+                policy=policy,
+                view_seed=view_seed,
+                cost=costs[stage.network],
+            )
+    return list(made.values())
+
+
+def define(
+    stage: Stage,
+    dataset: Dataset,
+    *,
+    seed: int,
+    teachers: Sequence[str],
+    start: str | None,
+    policy: ViewPolicy,
+    view_seed: int,
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What decides the result of a stage; its key is the hash of this.
+
+    Args:
+        stage: with ``training`` resolved.
+        dataset: known by its fingerprint.
+        seed: of the stage.
+        teachers: keys of its teachers, in order.
+        start: key of the stage it begins from; a file is known by the tensors in it.
+        policy: augmentation.
+        view_seed: of the views.
+        known: remembers what is costly to find out (hashes of files, of a factory's weights) between calls.
+    """
+    known = {} if known is None else known
+
+    def once(what: Any, find: Any) -> Any:
+        name = repr(what)
+        if name not in known:
+            known[name] = find()
+        return known[name]
+
+    network = once(
+        ("network", stage.network, id(stage.network.factory)), lambda: stage.network.definition(dataset)
+    )
+    if stage.weights is not None:
+        weights = once(("file", str(stage.weights)), lambda: _hash_of_file(stage.weights))
+        return {"kind": "given", "network": network, "data": dataset.fingerprint, "weights": weights}
+    assert stage.training is not None  # Stage checks both
+    assert stage.method is not None
+    from understudy.data.views import DRAWING_VERSION
+    from understudy.tasks import Classification
+
+    began: Any = start
+    if isinstance(stage.start, Path):
+        began = {"file": once(("file", str(stage.start)), lambda: _hash_of_file(stage.start))}
+    # Without augmentation there is one view, whatever its seed.
+    views = {}
+    if policy.definition():
+        views = {"policy": policy.definition(), "seed": view_seed, "drawing": DRAWING_VERSION}
+        if policy.transforms:  # another release of torchvision may draw other pixels
+            views["torchvision"] = metadata.version("torchvision")
+    return {
+        "kind": "trained",
+        "network": network,
+        "data": dataset.fingerprint,
+        "views": views,
+        "task": Classification(label_smoothing=stage.training.label_smoothing).definition(),
+        "method": stage.method.definition(teachers=len(stage.teachers)),
+        "training": stage.training.definition(),
+        "teachers": list(teachers),
+        "start": began,
+        "seed": seed,
+    }
+
+
+def _hash_of_file(path: Path | str | None) -> str:
+    from understudy.models.weights import read_weights
+    from understudy.store.keys import hash_of_tensors
+
+    assert path is not None
+    return hash_of_tensors(read_weights(Path(path)))
+
+
+def _cost(stage: Stage, dataset: Dataset) -> Cost:
+    """Cost of the stage's network on this data; also the first check that it can be built and given weights fit."""
+    import torch
+
+    from understudy.models.weights import put_weights, read_weights
+    from understudy.structure.cost import cost
+
+    with torch.random.fork_rng(devices=[]):
+        model = stage.network.build(dataset)
+    for path, new_head in ((stage.weights, False), (stage.start, True)):
+        if isinstance(path, Path):
+            put_weights(model, read_weights(path), source=str(path), new_head=new_head)
+    arguments = stage.network.arguments(dataset)
+    return cost(model, channels=dataset.channels, size=tuple(arguments["size"]))
+
+
+def warnings(all_jobs: Sequence[Job]) -> list[str]:
+    """Plain sentences about what is allowed and yet probably not meant."""
+    said: dict[str, None] = {}
+    for job in all_jobs:
+        for teacher in job.teachers:
+            if teacher.cost.multiply_adds < job.cost.multiply_adds:
+                said[
+                    f"{teacher.name} ({teacher.stage.network.label}, {teacher.cost.multiply_adds / 1e6:.2f} MMAC) "
+                    f"teaches {job.name}, which is bigger ({job.stage.network.label}, "
+                    f"{job.cost.multiply_adds / 1e6:.2f} MMAC)."
+                ] = None
+    return list(said)
+
+
+def by_name(all_jobs: Sequence[Job]) -> Mapping[str, list[Job]]:
+    """Jobs of each stage, in order of their appearance."""
+    found: dict[str, list[Job]] = {}
+    for job in all_jobs:
+        found.setdefault(job.name, []).append(job)
+    return found

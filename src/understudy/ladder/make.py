@@ -1,0 +1,192 @@
+"""Making one stage: the lock, the weights it begins with, the training, the one look at the test set, the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from understudy.data.dataset import Dataset
+from understudy.errors import Interrupted, StageFailed
+from understudy.ladder.graph import Job
+from understudy.models.describe import architecture_of
+from understudy.models.preprocessing import Preprocessing
+from understudy.models.weights import put_weights, read_weights
+from understudy.randomness import stream_seed
+from understudy.store.results import OUTPUTS, WEIGHTS, Result, Store
+from understudy.tasks import Classification
+from understudy.training import precision
+from understudy.training.evaluate import outputs
+from understudy.training.loop import Progress, Trained, fit
+from understudy.training.settings import Training
+from understudy.training.teachers import Teacher
+
+
+def make(
+    job: Job,
+    *,
+    store: Store,
+    dataset: Dataset,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> tuple[Result, bool] | None:
+    """The result of ``job``, from the store or made now; None while another process makes it.
+
+    Returns:
+        the result and whether it was there already.
+
+    Raises:
+        Interrupted: ``stop`` said so; the stage goes on from its checkpoint next time.
+        StageFailed, BadInput, CannotWrite: see :func:`~understudy.training.loop.fit`.
+        Damaged: the weights of an input differ from their checksum.
+    """
+    with store.lock(job.key) as mine:
+        if not mine:
+            return None
+        there = store.result(job.key)
+        if there is not None:
+            store.used(there)
+            return there, True
+        training = job.stage.training or precision.resolved(Training())
+        with torch.random.fork_rng(), precision.threads(training.threads):
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+            return _make(job, store, dataset, training, progress, stop, say), False
+
+
+def _make(
+    job: Job,
+    store: Store,
+    dataset: Dataset,
+    training: Training,
+    progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Result:
+    stage = job.stage
+    preprocessing = stage.network.preprocessing(dataset)
+    torch.manual_seed(stream_seed(job.seed, "initial weights"))
+    model = stage.network.build(dataset)
+    task = Classification(label_smoothing=training.label_smoothing)
+    trained: Trained | None = None
+    if stage.weights is not None:
+        put_weights(model, read_weights(stage.weights), source=str(stage.weights))
+        model.to(training.device)
+    else:
+        assert stage.method is not None
+        if isinstance(stage.start, Path):
+            put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
+        elif job.start is not None:
+            put_weights(
+                model, store.weights(_finished(store, job.start)), source=job.start.name, new_head=True
+            )
+        trained = fit(
+            model,
+            stage.method.for_stage(teachers=len(job.teachers)),
+            task=task,
+            dataset=dataset,
+            policy=job.policy,
+            view_seed=job.view_seed,
+            preprocessing=preprocessing,
+            teachers=[_teacher(teacher, store, dataset) for teacher in job.teachers],
+            training=training,
+            seed=job.seed,
+            folder=store.place(job.key),
+            progress=progress,
+            stop=stop,
+            say=say,
+        )
+        model = trained.model
+    return _keep(job, model, task, training, preprocessing, store, dataset, trained, stop)
+
+
+def _keep(
+    job: Job,
+    model: nn.Module,
+    task: Classification,
+    training: Training,
+    preprocessing: Preprocessing,
+    store: Store,
+    dataset: Dataset,
+    trained: Trained | None,
+    stop: Callable[[], bool],
+) -> Result:
+    """Looks at validation and test once, and writes everything down."""
+
+    def stopped() -> None:
+        if stop():
+            raise Interrupted("stopped while the finished stage was looked at")
+
+    look = partial(
+        outputs,
+        model,
+        preprocessing=preprocessing,
+        device=training.device,
+        workers=training.workers,
+        autocast=partial(precision.autocast, training),
+        stop=stopped,
+    )
+    answers: dict[str, torch.Tensor] = {}
+    figures: dict[str, dict[str, float]] = {}
+    for name, split in (("validation", dataset.validation), ("test", dataset.test)):
+        labels = torch.tensor(split.labels)
+        answers[name], answers[f"{name}_labels"] = look(split), labels
+        figures[name] = task.metrics(answers[name], labels)
+    if not all(torch.isfinite(answer).all() for answer in answers.values()):
+        raise StageFailed(
+            "the finished network gives answers that are not finite numbers. Try a smaller training.lr."
+        )
+    stage = job.stage
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    record = {
+        "name": job.name,
+        "seed": job.seed,
+        "definition": job.definition,
+        "model": stage.network.label,
+        "network": {
+            "name": stage.network.name,
+            **stage.network.arguments(dataset),
+            "factory": stage.network.factory is not None,
+        },
+        "architecture": architecture_of(model.cpu(), stage.network.name, stage.network.arguments(dataset)),
+        "preprocessing": preprocessing.definition(),
+        "teachers": [teacher.key for teacher in job.teachers],
+        "parameters": job.cost.parameters,
+        "multiply_adds": job.cost.multiply_adds,
+        "epochs": training.epochs if trained else 0,
+        "steps": trained.steps if trained else 0,
+        "skipped": trained.skipped if trained else 0,
+        "seconds": round(trained.seconds, 3) if trained else 0.0,
+        "metrics": dict(trained.metrics) if trained else {},
+        "validation": figures["validation"],
+        "test": figures["test"],
+        "environment": precision.environment(training.device),
+    }
+    return store.finish(job.key, record, {WEIGHTS: weights, OUTPUTS: answers})
+
+
+def _teacher(job: Job, store: Store, dataset: Dataset) -> Teacher:
+    return Teacher(model=rebuilt(job, store, dataset), preprocessing=job.stage.network.preprocessing(dataset))
+
+
+def rebuilt(job: Job, store: Store, dataset: Dataset) -> nn.Module:
+    """The network of a finished job with its weights, on the CPU.
+
+    Raises:
+        Damaged: the weights differ from their checksum.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = job.stage.network.build(dataset)
+    put_weights(model, store.weights(_finished(store, job)), source=f"the kept stage {job.name}")
+    return model
+
+
+def _finished(store: Store, job: Job) -> Result:
+    result = store.result(job.key)
+    if result is None:
+        raise StageFailed(f"its input {job.name} is not in the store any more. Run the same command again.")
+    return result

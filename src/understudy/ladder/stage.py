@@ -1,0 +1,176 @@
+"""A stage makes one model from named inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy.errors import BadInput
+from understudy.teaching.method import Method
+from understudy.training.settings import Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from understudy.data.dataset import Dataset
+    from understudy.models.preprocessing import Preprocessing
+
+Role = Literal["teacher", "assistant", "student"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which network a stage makes: a built-in, timm or torchvision name, or a factory of one's own.
+
+    Attributes:
+        name: such as ``plain_cnn-10``, ``timm/resnet18``; for a factory: what to call it in tables.
+        width: factor on the channels of a built-in network.
+        pretrained: begin with the weights that timm or torchvision publish.
+        size: images are resized to this height and width before the network sees them; None: as the data has them.
+        mean: of each channel, in units of 1.0 = 255; None: the training split's (or the pretrained weights' own).
+        std: likewise.
+        factory: called with ``classes``, ``channels`` and ``size`` as keywords, returns a module from images
+            ``(batch, channels, height, width)`` to logits ``(batch, classes)``. Its initial weights come from torch's
+            global generator, which is seeded before the call.
+        version: of the factory; change it when the factory's code changes in a way that names, shapes and initial
+            weights do not show.
+    """
+
+    name: str
+    width: float = 1.0
+    pretrained: bool = False
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    factory: Callable[..., nn.Module] | None = field(default=None, compare=False)
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if self.factory is None:
+            from understudy.models.names import check_name
+
+            check_name(self.name)
+        elif not self.version:
+            raise BadInput(
+                f"the factory of {self.name!r} needs a version of your choice, such as version='1': "
+                f"kept results are found again by it."
+            )
+        if not (isinstance(self.width, int | float) and math.isfinite(self.width) and 0 < self.width <= 64):
+            raise BadInput(f"width is a number in (0, 64]; got {self.width!r} for {self.name}.")
+
+    @property
+    def label(self) -> str:
+        """What to call it in tables: the name, and the width where it is not 1.
+
+        >>> Network(name="plain_cnn-4", width=0.5).label
+        'plain_cnn-4 x0.5'
+        """
+        return self.name if self.width == 1 else f"{self.name} x{self.width:g}"
+
+    def arguments(self, dataset: Dataset) -> dict[str, Any]:
+        """What :meth:`build` is called with on this data: classes, channels, size, and for built-ins the width."""
+        size = self.preprocessing(dataset).size or (dataset.height, dataset.width)
+        said: dict[str, Any] = {"classes": len(dataset.class_names), "channels": dataset.channels, "size": list(size)}
+        if self.factory is None:
+            said["width"] = self.width
+        return said
+
+    def build(self, dataset: Dataset) -> nn.Module:
+        """The network with initial weights from torch's global generator.
+
+        Raises:
+            BadInput: the network cannot be built for images of this size.
+        """
+        arguments = self.arguments(dataset)
+        arguments["size"] = tuple(arguments["size"])
+        if self.factory is not None:
+            return self.factory(**arguments)
+        from understudy.models import build
+
+        return build(self.name, pretrained=self.pretrained, **arguments)
+
+    def preprocessing(self, dataset: Dataset) -> Preprocessing:
+        """How images are prepared for it: its own statistics and size, else the pretrained weights', else the data's."""
+        from understudy.models.preprocessing import Preprocessing, preprocessing_of
+
+        own = None
+        if self.factory is None:
+            own = preprocessing_of(self.name, self.pretrained, channels=dataset.channels)
+        mean = self.mean or (own.mean if own else dataset.mean)
+        std = self.std or (own.std if own else dataset.std)
+        for what, values in (("mean", mean), ("std", std)):
+            if len(values) != dataset.channels:
+                raise BadInput(
+                    f"{self.name}: {what} has {len(values)} values, the images have {dataset.channels} channels. "
+                    f"Give one value for each channel."
+                )
+        size = self.size or (own.size if own else None)
+        return Preprocessing(mean=tuple(mean), std=tuple(std), size=size)
+
+    def definition(self, dataset: Dataset) -> dict[str, Any]:
+        """Its part of the key. A factory is known by version, names, shapes and initial weights, not by its name."""
+        prepared = self.preprocessing(dataset).definition()
+        if self.factory is None:
+            pretrained = {"pretrained": True} if self.pretrained else {}
+            return {"name": self.name, **self.arguments(dataset), **pretrained, "preprocessing": prepared}
+        import torch
+
+        from understudy.store.keys import hash_of_tensors
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            initial = hash_of_tensors(self.build(dataset).state_dict())
+        return {
+            "factory": self.version,
+            "initial": initial,
+            **self.arguments(dataset),
+            "preprocessing": prepared,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One model and what it is made from.
+
+    Attributes:
+        name: unique in its ladder; decides nothing but what it is called.
+        network: what is made.
+        role: ``teacher`` (learns from nobody), ``assistant``, or ``student``: an arm of the comparison, made anew for
+            every seed.
+        teachers: names of the stages it learns from; their order matters to methods that treat the first apart.
+        start: weights it begins with: another stage's name, or a file; where classes differ the head is new.
+        weights: a file of weights that are taken as they are; such a stage is not trained.
+        method: the way to teach.
+        training: how; None with ``weights``.
+    """
+
+    name: str
+    network: Network
+    role: Role = "student"
+    teachers: tuple[str, ...] = ()
+    start: str | Path | None = None
+    weights: Path | None = None
+    method: Method | None = None
+    training: Training | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            for what, value in (("teachers", self.teachers), ("start", self.start)):
+                if value:
+                    raise BadInput(
+                        f"stage {self.name!r} has weights and {what}: given weights are not trained."
+                    )
+            return
+        if self.training is None or self.method is None:
+            raise BadInput(f"stage {self.name!r} is trained and so needs a method and a training.")
+        if len(set(self.teachers)) != len(self.teachers):
+            raise BadInput(f"stage {self.name!r} names a teacher twice: {', '.join(self.teachers)}.")
+        self.method.check(teachers=len(self.teachers))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the stages it needs."""
+        return self.teachers + ((self.start,) if isinstance(self.start, str) else ())

@@ -1,0 +1,319 @@
+"""From a checked recipe to what the layers below take: a data set, a ladder, its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import BadInput
+from understudy.recipe.checking import teaching_of, training_of
+from understudy.recipe.schema import Model, Recipe, StageEntry, Stochastic, Teaching
+
+if TYPE_CHECKING:
+    from understudy.data.dataset import Dataset
+    from understudy.data.views import ViewPolicy
+    from understudy.ladder import Ladder, Network, Stage
+    from understudy.ladder.graph import Job
+    from understudy.ladder.shapes import Rung
+    from understudy.teaching import SoftTargets
+    from understudy.teaching import Stochastic as Dropping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a recipe means on this machine and this data."""
+
+    recipe: Recipe
+    dataset: Dataset
+    ladder: Ladder
+    jobs: list[Job]
+
+
+def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
+    """Loads the data and builds the ladder and its jobs.
+
+    Args:
+        recipe: checked.
+        cache: folder for what is costly to find out about large folders of images.
+
+    Raises:
+        BadInput: data, networks, weights or devices that do not fit what the recipe says.
+    """
+    from understudy.ladder.graph import jobs
+
+    dataset = dataset_of(recipe, cache=cache)
+    policy = policy_of(recipe)
+    policy.check_fits(height=dataset.height, width=dataset.width)
+    ladder = ladder_of(recipe, dataset)
+    made = jobs(
+        ladder,
+        dataset,
+        seeds=recipe.seeds,
+        policy=policy,
+        view_seed=recipe.data.views.seed,
+        repeat=recipe.repeat,
+        ladder_seed=recipe.ladder_seed,
+    )
+    if len(ladder.delivered) > 1 and not len(dataset.validation):
+        raise BadInput(
+            "paths are chosen on the validation split, and data.validation is 0: nothing may be chosen then."
+        )
+    if len(recipe.seeds) > 1 and not len(dataset.validation):
+        raise BadInput(
+            "among several seeds the one best on validation is delivered, and data.validation is 0. "
+            "Give one seed, or keep a validation split."
+        )
+    return Built(recipe=recipe, dataset=dataset, ladder=ladder, jobs=made)
+
+
+def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:
+    """The data set of a recipe."""
+    from understudy.data import load
+
+    said = recipe.data.model_dump(exclude={"views"})
+    return load(**said, cache=cache)
+
+
+def policy_of(recipe: Recipe) -> ViewPolicy:
+    """The augmentation of a recipe."""
+    from understudy.data.views import ViewPolicy
+
+    said = recipe.data.views.model_dump(exclude={"seed"})
+    return ViewPolicy(**{**said, "transforms": tuple(said["transforms"])})
+
+
+def ladder_of(recipe: Recipe, dataset: Dataset) -> Ladder:
+    """The ladder of a recipe with its controls."""
+    return _long(recipe) if recipe.ladder.stages is not None else _short(recipe, dataset)
+
+
+# --- the short form ---------------------------------------------------------------------------------------------
+
+
+def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
+    from understudy.ladder import Ladder, shapes
+
+    assert recipe.models is not None
+    student = _rung(recipe, recipe.models.student, "models.student")
+    assistants = [_rung(recipe, m, f"models.assistants.{i}") for i, m in enumerate(recipe.models.assistants)]
+    method = _method(recipe.teaching)
+
+    def arm(shape: str) -> list[Stage]:
+        if shape == "scratch":
+            return shapes.scratch(student)
+        assert recipe.models is not None
+        assert recipe.models.teacher is not None
+        teacher = _rung(recipe, recipe.models.teacher, "models.teacher")
+        if shape == "direct":
+            return shapes.direct(teacher, student, method)
+        if shape == "chain":
+            return shapes.chain(teacher, assistants, student, method)
+        if shape == "paths":
+            return shapes.paths(teacher, assistants, student, method)
+        if shape == "dense":
+            dropping = _dropping(recipe.ladder.stochastic)
+            return shapes.dense(teacher, assistants, student, method, stochastic=dropping)
+        costs = None
+        if recipe.direct_long.match == "multiply_adds":
+            costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
+        return shapes.direct_long(teacher, assistants, student, method, costs=costs)
+
+    _check_weights(recipe)
+    shape = recipe.ladder.shape
+    assert shape is not None
+    main = arm(shape)
+    controls = [arm(control) for control in recipe.controls if control != shape]
+    delivered = [stage.name for stage in main if stage.role == "student"]
+    return Ladder(shapes.merged(main, *controls), tuple(delivered))
+
+
+def _check_weights(recipe: Recipe) -> None:
+    """How many teachers the last stage has, against the number of weights given."""
+    weights = recipe.teaching.teacher_weights
+    if weights is None or recipe.models is None:
+        return
+    teachers = 1 + (
+        len(recipe.models.assistants) if recipe.ladder.shape == "dense" or "dense" in recipe.controls else 0
+    )
+    if len(weights) != teachers:
+        raise BadInput(
+            f"teaching.teacher_weights has {len(weights)} numbers; the last stage has {teachers} "
+            f"teacher{'s' if teachers > 1 else ''}, largest first."
+        )
+
+
+def _rung(recipe: Recipe, model: Model, path: str) -> Rung:
+    from understudy.ladder.shapes import Rung
+
+    return Rung(
+        network=_network(model),
+        training=training_of(recipe, model, f"{path}.training."),
+        weights=Path(model.weights) if model.weights else None,
+        start=Path(model.start) if model.start else None,
+    )
+
+
+def _network(model: Model) -> Network:
+    from understudy.ladder import Network
+
+    size = (model.size, model.size) if isinstance(model.size, int) else model.size
+    return Network(
+        name=model.name,
+        width=model.width,
+        pretrained=model.pretrained,
+        size=size,
+        mean=model.mean,
+        std=model.std,
+    )
+
+
+def _method(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
+    from understudy.teaching import SoftTargets
+
+    said = teaching.model_dump()
+    weights = said.pop("teacher_weights")
+    return SoftTargets(
+        **said, teacher_weights=None if weights is None else tuple(weights), stochastic=dropping
+    )
+
+
+def _dropping(stochastic: Stochastic | None) -> Dropping | None:
+    from understudy.teaching import Stochastic as Dropping
+
+    return None if stochastic is None else Dropping(**stochastic.model_dump())
+
+
+def _multiply_adds(network: Network, dataset: Dataset) -> int:
+    import torch
+
+    from understudy.structure.cost import cost
+
+    with torch.random.fork_rng(devices=[]):
+        model = network.build(dataset)
+    size = tuple(network.arguments(dataset)["size"])
+    return cost(model, channels=dataset.channels, size=size).multiply_adds
+
+
+# --- the long form ----------------------------------------------------------------------------------------------
+
+
+def _long(recipe: Recipe) -> Ladder:
+    from understudy.ladder import Ladder
+    from understudy.ladder.graph import in_order
+
+    entries = recipe.ladder.stages
+    assert entries is not None
+    needed = {
+        name for entry in entries for name in (*entry.teachers, *([entry.start] if entry.start else []))
+    }
+    last = [entry.name for entry in entries if entry.name not in needed]
+    student = recipe.ladder.student
+    if student is None:
+        if len(last) != 1:
+            ends = ", ".join(last) or "none"
+            raise BadInput(
+                f"ladder.student is missing: which stage is delivered? Stages that nothing is made from: {ends}."
+            )
+        student = last[0]
+    stages = in_order(
+        [_stage(recipe, i, entry, student=student, last=last) for i, entry in enumerate(entries)]
+    )
+    ladder = Ladder(stages, (student,))
+    if ladder[student].weights is not None:
+        raise BadInput(
+            f"the student {student!r} has weights: the student is what is taught; use model.start."
+        )
+    return Ladder((*stages, *_controls(recipe, ladder, student)), (student,))
+
+
+def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, last: Sequence[str]) -> Stage:
+    from understudy.ladder import Stage
+    from understudy.teaching import Labels
+
+    path = f"ladder.stages.{position}"
+    role: Any = "assistant" if entry.teachers or entry.start else "teacher"
+    if entry.name == student or (entry.name in last and entry.model.weights is None):
+        role = "student"
+    if entry.model.weights is not None:
+        if entry.teachers or entry.start or entry.teaching:
+            raise BadInput(
+                f"{path} has model.weights, so nothing is trained: leave out teachers, start and teaching."
+            )
+        return Stage(
+            name=entry.name, network=_network(entry.model), role=role, weights=Path(entry.model.weights)
+        )
+    if not entry.teachers and (entry.teaching or entry.stochastic):
+        raise BadInput(f"{path} has no teachers; teaching and stochastic say how teachers teach.")
+    teaching = teaching_of(recipe, entry, f"{path}.teaching.")
+    try:
+        return Stage(
+            name=entry.name,
+            network=_network(entry.model),
+            role=role,
+            teachers=tuple(entry.teachers),
+            start=entry.start or (Path(entry.model.start) if entry.model.start else None),
+            method=_method(teaching, _dropping(entry.stochastic)) if entry.teachers else Labels(),
+            training=training_of(recipe, entry.model, f"{path}.model.training."),
+        )
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _controls(recipe: Recipe, ladder: Ladder, student: str) -> list[Stage]:
+    """Controls of a ladder given stage by stage: the same student, taught otherwise."""
+    from dataclasses import replace
+
+    from understudy.teaching import Labels
+
+    names = {stage.name for stage in ladder.stages}
+    end = ladder[student]
+    assert end.training is not None
+    above = _above(ladder, student)
+    roots = [stage for stage in above if stage.role == "teacher"]
+    made: list[Stage] = []
+    for control in recipe.controls:
+        if control in names:
+            continue
+        if control == "scratch":
+            if end.teachers or isinstance(end.start, str):
+                made.append(
+                    replace(end, name="scratch", role="student", teachers=(), start=None, method=Labels())
+                )
+            continue
+        if control in ("chain", "dense"):
+            raise BadInput(
+                f"controls: {control} goes with the short form; write its stages under ladder.stages."
+            )
+        if not roots:
+            continue  # nobody teaches: there is no direct way either
+        training = end.training
+        if control == "direct_long":
+            below = [stage for stage in above if stage.role != "teacher"]
+            epochs = sum(stage.training.epochs for stage in below if stage.training) + training.epochs
+            training = replace(training, epochs=epochs)
+        method = _method(recipe.teaching.model_copy(update={"teacher_weights": None}))
+        made.append(
+            replace(
+                end,
+                name=control,
+                role="student",
+                teachers=(roots[0].name,),
+                start=None,
+                method=method,
+                training=training,
+            )
+        )
+    return made
+
+
+def _above(ladder: Ladder, name: str) -> list[Stage]:
+    """Every stage that one is made from, directly or not, in the ladder's order."""
+    wanted, waiting = set(), list(ladder[name].inputs)
+    while waiting:
+        here = waiting.pop()
+        if here not in wanted:
+            wanted.add(here)
+            waiting += ladder[here].inputs
+    return [stage for stage in ladder.stages if stage.name in wanted]

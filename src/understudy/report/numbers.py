@@ -1,0 +1,121 @@
+"""Figures as people read them; units are in the text or, in tables, in the header."""
+
+from __future__ import annotations
+
+NOTHING = "–"  # stands where there is no figure, so that it is never mistaken for a zero
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent with two decimals, without the sign.
+
+    >>> percent(0.61424)
+    '61.42'
+    """
+    return f"{100 * fraction:.2f}"
+
+
+def accuracy(mean: float | None, std: float | None = None) -> str:
+    """Mean and sample deviation of fractions, in percent; without a deviation nothing is claimed about it.
+
+    >>> accuracy(0.6142, 0.0031), accuracy(0.6142), accuracy(None)
+    ('61.42 ± 0.31', '61.42', '–')
+    """
+    if mean is None:
+        return NOTHING
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two fractions in percentage points, always with its sign.
+
+    >>> points(0.0123), points(-0.004), points(-0.000001), points(None)
+    ('+1.23', '-0.40', '0.00', '–')
+    """
+    if difference is None:
+        return NOTHING
+    text = f"{100 * difference:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
+
+
+def count(number: int | None) -> str:
+    """A count with three figures and k, M or G.
+
+    >>> [count(n) for n in (0, 999, 1_234, 56_789, 999_600, 11_173_962, 1_000_000_000)]
+    ['0', '999', '1.23k', '56.8k', '1.00M', '11.2M', '1.00G']
+    """
+    if number is None:
+        return NOTHING
+    if abs(number) < 1000:
+        return str(number)
+    scaled = float(number)
+    for letter in ("k", "M", "G"):
+        scaled /= 1000
+        if abs(scaled) < 999.5 or letter == "G":
+            break
+    return three_figures(scaled) + letter
+
+
+def mmac(multiply_adds: int | None) -> str:
+    """Millions of multiply-adds (MMAC) with three figures.
+
+    >>> [mmac(n) for n in (0, 400, 41_250, 3_142_000, 41_300_000, 4_089_184_256)]
+    ['0', '<0.001', '0.041', '3.14', '41.3', '4089']
+    """
+    if multiply_adds is None:
+        return NOTHING
+    if 0 < multiply_adds < 1000:
+        return "<0.001"
+    return "0" if multiply_adds == 0 else three_figures(multiply_adds / 1e6)
+
+
+def three_figures(number: float) -> str:
+    """Three figures, never an exponent; three decimals at most.
+
+    >>> three_figures(9.996), three_figures(0.12345), three_figures(1234.5)
+    ('10.0', '0.123', '1234')
+    """
+    decimals = next((d for d, limit in ((3, 0.9995), (2, 9.995), (1, 99.95)) if abs(number) < limit), 0)
+    return f"{number:.{decimals}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time with its two largest units.
+
+    >>> [duration(s) for s in (0, 0.31, 7.26, 59.6, 80, 119.7, 3600, 7509, 100_000)]
+    ['0 s', '0.3 s', '7.3 s', '1 min', '1 min 20 s', '2 min', '1 h', '2 h 5 min', '1 d 4 h']
+    >>> duration(None)
+    '–'
+    """
+    if seconds is None:
+        return NOTHING
+    if seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+    for limit, unit, (big, small) in (
+        (3600, 1, ("min", "s")),
+        (86400, 60, ("h", "min")),
+        (float("inf"), 3600, ("d", "h")),
+    ):
+        whole = round(seconds / unit)
+        if whole * unit < limit:
+            break
+    first, second = divmod(whole, 24 if big == "d" else 60)
+    return " ".join(f"{value} {name}" for value, name in ((first, big), (second, small)) if value)
+
+
+def plain(text: object) -> str:
+    """``text`` on one line, without control characters: names and messages may come from anywhere.
+
+    >>> plain("two\\nlines \\x1b[31mred")
+    'two lines [31mred'
+    """
+    joined = " ".join(str(text).split())
+    return "".join(letter for letter in joined if letter.isprintable())
+
+
+def listing(words: list[str]) -> str:
+    """Words in a sentence.
+
+    >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,294 @@
+"""Tables for the terminal: one run, several runs, a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from understudy.report import numbers
+from understudy.report.numbers import listing, plain
+
+CONTROL = "direct"  # what a ladder has to beat: the student taught by the teacher alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """A column; where the console is too narrow, the one with the highest ``drop`` goes first, one with 0 never."""
+
+    header: str
+    drop: int = 0
+    text: bool = False  # folds where it must; figures never do
+
+
+_NAME_WIDTH = 22  # a name may fold below its full length before any figure is dropped, but not below this
+
+
+def _fitted(
+    columns: Sequence[_Column],
+    rows: Sequence[Sequence[Text | str]],
+    *,
+    title: str,
+    below: Sequence[str],
+    width: int | None,
+) -> Table:
+    """A table no wider than ``width`` (None: the terminal's), which loses columns rather than breaks a figure."""
+    console = Console(width=width)
+    kept = [i for i, column in enumerate(columns) if any(str(row[i]) for row in rows) or not column.drop]
+
+    def table(cut: int | None = None) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, caption_justify="left")
+        for i in kept:
+            side: JustifyMethod = "left" if columns[i].text else "right"
+            overflow: Literal["fold", "ellipsis"] = "fold" if columns[i].text else "ellipsis"
+            header = columns[i].header
+            made.add_column(Text(header), justify=side, no_wrap=not columns[i].text, overflow=overflow)
+        for row in rows:
+            made.add_row(*(row[i][:cut] if columns[i].text else row[i] for i in kept))
+        return made
+
+    room = console.options.update(width=10_000)
+    while Measurement.get(console, room, table(_NAME_WIDTH)).maximum > console.width:
+        droppable = [i for i in kept if columns[i].drop]
+        if not droppable:
+            break
+        kept.remove(max(droppable, key=lambda i: columns[i].drop))
+    made = table()
+    made.title, made.title_justify, made.title_style = Text(title, style="bold"), "left", ""
+    if below:
+        made.caption, made.caption_style = Text("\n".join(below)), ""
+        # a caption is as wide as its table, and sentences below a small table would be broken too early
+        made.min_width = min(console.width, max(len(line) for line in below))
+    return made
+
+
+def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Table:
+    """One run: every stage over its seeds, the delivered one marked, and below it what went wrong.
+
+    Args:
+        result: the content of ``result.json``.
+        width: in characters; None: the terminal's.
+    """
+    delivered = result.get("delivered")
+    rows = []
+    for entry in result["summary"]:
+        marked = delivered is not None and entry["name"] == delivered["name"]
+        name = Text(f"{plain(entry['name'])} *" if marked else plain(entry["name"]), style="bold" if marked else "")
+        rows.append([name, *_figures(entry, result)])
+    below = []
+    if delivered is not None:
+        below.append(f"* delivered: seed {delivered['seed']}, the last step's weights")
+    below += _how_to_read(result["summary"])
+    if found := problems(result):
+        below += ["", *found]
+    return _fitted(
+        [_Column(header="stage", text=True), *_FIGURES],
+        rows,
+        title="Test accuracy" + (f" on {plain(result['data']['name'])}" if result.get("data") else ""),
+        below=below,
+        width=width,
+    )
+
+
+_FIGURES = (
+    _Column(header="model", text=True, drop=3),
+    _Column(header="parameters", drop=5),
+    _Column(header="MMAC", drop=2),
+    _Column(header="epochs", drop=6),
+    _Column(header="n", drop=1),
+    _Column(header="accuracy, %"),
+    _Column(header=f"to {CONTROL}", drop=4),
+)
+
+
+def _figures(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    return [
+        plain(entry.get("model", "")),
+        numbers.count(entry.get("parameters")),
+        numbers.mmac(entry.get("multiply_adds")),
+        str(entry.get("epochs") or numbers.NOTHING),
+        str(entry["n"]),
+        numbers.accuracy(entry.get("mean"), entry.get("std")),
+        _against_control(entry, result),
+    ]
+
+
+def _how_to_read(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    said = []
+    if any(entry.get("std") is not None for entry in summary):
+        said.append("mean ± sample deviation over n seeds, of the test images")
+    if any(to_control(entry, summary) is not None for entry in summary):
+        said.append(f"to {CONTROL}: difference of the means in points")
+    return said
+
+
+def _against_control(entry: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    difference = to_control(entry, result["summary"])
+    return "" if difference is None else numbers.points(difference)
+
+
+def to_control(entry: Mapping[str, Any], summary: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean test accuracy of a student less that of ``direct``, as a fraction; None where there is nothing to compare."""
+    control = next((other for other in summary if other["name"] == CONTROL), None)
+    if control is None or entry["name"] == CONTROL or entry.get("role") in ("teacher", "assistant"):
+        return None
+    if control.get("mean") is None or entry.get("mean") is None:
+        return None
+    return float(entry["mean"] - control["mean"])
+
+
+def label(entry: Mapping[str, Any]) -> str:
+    """How a stage with its seed is called: ``dense, seed 1``; only the name where the seed is None."""
+    return plain(entry["name"]) + ("" if entry.get("seed") is None else f", seed {entry['seed']}")
+
+
+def problems(result: Mapping[str, Any]) -> list[str]:
+    """A sentence for each stage that failed or was left out, and one for all that are not finished yet."""
+    found, waiting = [], []
+    for stage in result["stages"]:
+        if stage["state"] in ("failed", "left out"):
+            message = plain(stage.get("message") or "no reason was given")
+            found.append(f"{label(stage)} {'failed' if stage['state'] == 'failed' else 'was left out'}: {message}")
+        elif stage["state"] != "done":
+            waiting.append(label(stage))
+    if waiting:
+        shown = waiting if len(waiting) <= 6 else [*waiting[:5], f"{len(waiting) - 5} more"]
+        found.append(f"not finished: {'; '.join(shown)}. Run the same command again, it goes on from there.")
+    return found
+
+
+def compare_table(runs: Mapping[str, Mapping[str, Any]], *, width: int | None = None) -> Table:
+    """Several runs, by what they are called: every stage of each over its seeds.
+
+    Differences are to the ``direct`` of the same run.
+    """
+    rows = []
+    summary: list[Mapping[str, Any]] = []
+    for run, result in runs.items():
+        for entry in result["summary"]:
+            rows.append([f"{plain(run)}: {plain(entry['name'])}", *_figures(entry, result)])
+        summary += result["summary"]
+    return _fitted(
+        [_Column(header="run: stage", text=True), *_FIGURES],
+        rows,
+        title="Test accuracy",
+        below=_how_to_read(summary),
+        width=width,
+    )
+
+
+def different_data(runs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """One sentence that names how the data of some runs differ; None where all learned the same."""
+    groups: dict[str, list[str]] = {}
+    for run, result in runs.items():
+        groups.setdefault(result["data"]["fingerprint"], []).append(run)
+    if len(groups) < 2:
+        return None
+    of = {fingerprint: runs[names[0]]["data"] for fingerprint, names in groups.items()}
+    differing = [
+        (what, key)
+        for what, key in (
+            ("name", "name"),
+            ("image size", "image"),
+            ("classes", "class_names"),
+            ("training images", "train"),
+            ("validation images", "validation"),
+            ("test images", "test"),
+        )
+        if len({repr(data.get(key)) for data in of.values()}) > 1
+    ]
+
+    def said(data: Mapping[str, Any], key: str) -> str:
+        value = data.get(key)
+        if key == "image" and value:
+            return "x".join(str(side) for side in value)
+        if key == "class_names" and value is not None:
+            return f"{len(value)}"
+        return "unknown" if value is None else plain(value)
+
+    parts = []
+    for what, key in differing:
+        values = [said(data, key) for data in of.values()]
+        if len(set(values)) == 1:  # as many classes, otherwise named
+            parts.append("the names or order of the classes")
+        else:
+            parts.append(f"{what}: {' / '.join(values)}")
+    if not parts:
+        prints = " / ".join(fingerprint[:8] for fingerprint in groups)
+        parts.append(f"pixels, labels or the split, fingerprints {prints}")
+    names = [" and ".join(plain(run) for run in group) for group in groups.values()]
+    return f"The data differ between {' / '.join(names)} ({'; '.join(parts)}): their accuracies do not compare."
+
+
+State = Literal["kept", "resumes", "to do"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """A stage with one seed before it runs.
+
+    Attributes:
+        multiply_adds: of one image.
+        epochs: of the training; 0 for given weights.
+        state: ``kept`` in the store, ``resumes`` from a checkpoint, or ``to do``.
+        seconds: expected, of what is left of it; None: not known.
+    """
+
+    name: str
+    seed: int
+    model: str
+    teachers: tuple[str, ...]
+    parameters: int
+    multiply_adds: int
+    epochs: int
+    state: State
+    seconds: float | None = None
+
+
+def plan_table(rows: Sequence[PlanRow], *, width: int | None = None) -> Table:
+    """What a run would do, stage by stage in the order of their making."""
+    columns = [
+        _Column(header="stage", text=True),
+        _Column(header="seed"),
+        _Column(header="model", text=True, drop=3),
+        _Column(header="learns from", text=True, drop=6),
+        _Column(header="parameters", drop=5),
+        _Column(header="MMAC", drop=2),
+        _Column(header="epochs", drop=4),
+        _Column(header="state"),
+        _Column(header="time", drop=1),
+    ]
+    cells = [
+        [
+            plain(row.name),
+            str(row.seed),
+            plain(row.model),
+            plain(", ".join(row.teachers)),
+            numbers.count(row.parameters),
+            numbers.mmac(row.multiply_adds),
+            str(row.epochs or numbers.NOTHING),
+            row.state,
+            numbers.NOTHING if row.state == "kept" else numbers.duration(row.seconds),
+        ]
+        for row in rows
+    ]
+    return _fitted(columns, cells, title="Plan", below=[_in_all(rows)], width=width)
+
+
+def _in_all(rows: Sequence[PlanRow]) -> str:
+    states: dict[State, str] = {"kept": "kept already", "resumes": "resume", "to do": "to do"}
+    counts = {state: sum(row.state == state for row in rows) for state in states}
+    said = [f"{n} {states[state]}" for state, n in counts.items() if n]
+    times = [row.seconds for row in rows if row.state != "kept"]
+    known = [seconds for seconds in times if seconds is not None]
+    text = f"{len(rows)} {'stage' if len(rows) == 1 else 'stages'}: {listing(said)}" if said else "nothing to do"
+    if known:
+        unknown = "" if len(known) == len(times) else f" (and {len(times) - len(known)} of unknown time)"
+        text += f"; about {numbers.duration(sum(known))} one after another{unknown}"
+    return text

@@ -1,0 +1,454 @@
+"""The training loop. It knows no method and no task: both are handed in, and answer small protocols."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from understudy.data.batches import Batch, batches, epoch_order
+from understudy.data.dataset import Dataset, Split
+from understudy.data.views import PLAIN, View, ViewPolicy
+from understudy.errors import Interrupted, StageFailed
+from understudy.models.preprocessing import Preprocessing
+from understudy.store.results import CHECKPOINTS, METRICS
+from understudy.teaching.method import Method, Step
+from understudy.training import checkpoint, precision
+from understudy.training.evaluate import outputs
+from understudy.training.optimizers import build_optimizer
+from understudy.training.schedules import factor
+from understudy.training.settings import Training
+from understudy.training.teachers import FrozenTeachers, Teacher
+
+
+class Task(Protocol):
+    """What the loop asks of a task."""
+
+    def hard_loss(self, outputs: Any, batch: Batch) -> Tensor: ...
+    def metrics(self, outputs: Any, labels: Tensor) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Told a few times a second while a stage trains, and after every epoch (``epoch_done``).
+
+    Attributes:
+        epoch: epochs finished. epochs: of the whole training.
+        batch: batches done since the stage began. batches: of the whole training.
+        images_per_second: since this process began with the stage.
+        seconds_left: estimate from the same.
+        losses: mean of each loss part in this epoch so far.
+        validation: metrics after the last finished epoch.
+        epoch_done: True right after an epoch.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    images_per_second: float
+    seconds_left: float
+    losses: Mapping[str, float]
+    validation: Mapping[str, float]
+    epoch_done: bool = False
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a training stands; all of it is in the checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches done in this epoch
+    number: int = 0  # batches done in all
+    step: int = 0  # steps of the optimiser made
+    skipped: int = 0  # batches that taught nothing
+    seconds: float = 0.0  # of training, over all processes that worked on it
+    examples: int = 0  # in this epoch
+    sums: dict[str, float] = field(default_factory=dict)  # of each loss part, in this epoch, times examples
+    metrics_bytes: int = 0  # length of the log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What :func:`fit` leaves.
+
+    Attributes:
+        model: last step's weights, the moving average's where one was asked for.
+        steps: of the optimiser. skipped: batches that taught nothing. seconds: of training.
+        metrics: the method's figures at the end.
+    """
+
+    model: nn.Module
+    steps: int
+    skipped: int
+    seconds: float
+    metrics: Mapping[str, Any]
+
+
+def fit(
+    model: nn.Module,
+    method: Method,
+    *,
+    task: Task,
+    dataset: Dataset,
+    policy: ViewPolicy,
+    view_seed: int,
+    preprocessing: Preprocessing,
+    teachers: list[Teacher],
+    training: Training,
+    seed: int,
+    folder: Path,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Trained:
+    """Trains ``model`` in place, going on from the checkpoint in ``folder`` where there is one.
+
+    Every random choice comes from (seed, purpose) or from a generator kept in the checkpoint, so a training that was
+    killed and goes on ends with the bits of one that was not.
+
+    Args:
+        model: with its initial weights.
+        method: the way to teach.
+        task: hard loss and metrics.
+        dataset: its training split is learned, its validation split looked at after each epoch, its test split not.
+        policy: augmentation. view_seed: of the views; apart from ``seed``, so that seeds see the same views.
+        preprocessing: the model's.
+        teachers: frozen, in the method's order.
+        training: with ``precision`` and ``device`` resolved.
+        seed: of order, dropout and the method's streams.
+        folder: of the stage; holds log and checkpoints.
+        progress: told now and then.
+        stop: asked after every batch; True writes a checkpoint and ends.
+        say: told what a person should know.
+
+    Raises:
+        Interrupted: ``stop`` said so; the checkpoint is written.
+        StageFailed: the loss is not a finite number any more; the last good checkpoint is kept.
+        CannotWrite: no space or right to write.
+    """
+    device = training.device
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in method.modules().values():
+        module.to(device)
+    autocast = partial(precision.autocast, training)
+    frozen = FrozenTeachers(teachers, device=device, autocast=autocast)
+    optimizer = build_optimizer(
+        training, [model, *method.modules().values()], no_decay=method.no_decay(model)
+    )
+    average = None
+    if training.ema is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+    trained_parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    peaks = [group["lr"] for group in optimizer.param_groups]
+
+    torch.manual_seed(seed)
+    kept = _Kept(
+        folder, model=model, method=method, optimizer=optimizer, average=average, device=device, say=say
+    )
+    at = kept.resume()
+
+    samples = len(dataset.train)
+    batches_an_epoch = len(epoch_order(samples, training.batch_size, seed=seed, epoch=0))
+    steps_an_epoch = math.ceil(batches_an_epoch / training.accumulate)
+    steps = steps_an_epoch * training.epochs
+    clock = _Clock(at, batches=batches_an_epoch * training.epochs)
+    validation: dict[str, float] = {}
+
+    def student(batch: Batch) -> Tensor:
+        with autocast():
+            output: Tensor = model(preprocessing(batch.pixels))
+        return output.float()
+
+    while at.epoch < training.epochs:
+        method.on_epoch(at.epoch)
+        model.train()
+        orders = epoch_order(samples, training.batch_size, seed=seed, epoch=at.epoch)
+        looks = _looks(dataset.train, method, policy, view_seed, at.epoch, orders[at.batch :], training)
+        for copies, plain in looks:
+            group = orders[at.batch - at.batch % training.accumulate :][: training.accumulate]
+            share = len(copies[0].labels) / sum(map(len, group))
+            step = Step(
+                number=at.number,
+                epoch=at.epoch,
+                seed=seed,
+                batches=copies,
+                plain=plain,
+                student=student,
+                hard_loss=task.hard_loss,
+                teacher_logits=frozen.logits,
+            )
+            parts = method.loss(step)
+            if parts:
+                penalty = method.penalty(model)
+                if penalty is not None:
+                    parts = {**parts, "total": parts["total"] + penalty, "penalty": penalty}
+                (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
+                _note(at, parts, len(copies[0].labels))
+                if not math.isfinite(at.sums["total"]):
+                    raise StageFailed(_not_finite(at, parts, training))
+            else:
+                at.skipped += 1
+            at.batch += 1
+            at.number += 1
+            if at.batch % training.accumulate == 0 or at.batch == batches_an_epoch:
+                if any(parameter.grad is not None for parameter in trained_parameters):
+                    rate = factor(
+                        training.schedule,
+                        step=at.step,
+                        steps=steps,
+                        warmup_steps=round(training.warmup * steps_an_epoch),
+                        milestones=training.milestones,
+                        gamma=training.gamma,
+                    )
+                    for optimizer_group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                        optimizer_group["lr"] = peak * rate
+                    if training.clip is not None:
+                        torch.nn.utils.clip_grad_norm_(trained_parameters, training.clip)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    if average is not None:
+                        average.update_parameters(model)
+                    method.after_step(model, step)
+                at.step += 1
+                # Only between steps of the optimiser: gradients are not part of a checkpoint.
+                if stop():
+                    kept.write(at, seconds=clock.seconds())
+                    raise Interrupted(f"stopped in epoch {at.epoch + 1} of {training.epochs}")
+                if clock.checkpoint_due(training.checkpoint_minutes) and at.batch < batches_an_epoch:
+                    kept.write(at, seconds=clock.seconds())
+            clock.tick(len(copies[0].labels), at, training.epochs, validation, progress)
+
+        delivered = model if average is None else average.module
+        validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
+        kept.log(_line(at, training, optimizer, method, validation, clock))
+        at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
+        kept.write(at, seconds=clock.seconds())
+        clock.tick(0, at, training.epochs, validation, progress, epoch_done=True)
+        if stop() and at.epoch < training.epochs:
+            raise Interrupted(f"stopped after epoch {at.epoch} of {training.epochs}")
+
+    return Trained(
+        model=model if average is None else average.module,
+        steps=at.step,
+        skipped=at.skipped,
+        seconds=clock.seconds(),
+        metrics=method.metrics(),
+    )
+
+
+def _looks(
+    split: Split,
+    method: Method,
+    policy: ViewPolicy,
+    view_seed: int,
+    epoch: int,
+    orders: list[Any],
+    training: Training,
+) -> Iterator[tuple[list[Batch], Batch | None]]:
+    """The copies of each batch that the method asks for, and the plain one where it asks for it."""
+    needs = method.needs()
+    views = [View(policy=policy, seed=view_seed, number=epoch, copy=copy) for copy in range(needs.copies)]
+    streams = [batches(split, view, orders, workers=training.workers) for view in views]
+    if needs.plain:
+        streams.append(batches(split, PLAIN, orders, workers=training.workers))
+    for together in zip(*streams, strict=True):
+        looked = [_on(batch, training.device) for batch in together]
+        yield looked[: needs.copies], looked[-1] if needs.plain else None
+
+
+def _on(batch: Batch, device: str) -> Batch:
+    if device == "cpu":
+        return batch
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(batch).items()
+        if isinstance(value, Tensor)
+    }
+    return replace(batch, **moved)
+
+
+def _look(
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    training: Training,
+    preprocessing: Preprocessing,
+    autocast: Any,
+) -> dict[str, float]:
+    if not len(split):
+        return {}
+    answers = outputs(
+        model,
+        split,
+        preprocessing=preprocessing,
+        device=training.device,
+        workers=training.workers,
+        autocast=autocast,
+    )
+    return task.metrics(answers, torch.tensor(split.labels))
+
+
+def _note(at: Position, parts: Mapping[str, Tensor], examples: int) -> None:
+    at.examples += examples
+    for name, value in parts.items():
+        at.sums[name] = at.sums.get(name, 0.0) + float(value.detach()) * examples
+
+
+def _not_finite(at: Position, parts: Mapping[str, Tensor], training: Training) -> str:
+    said = ", ".join(f"{name} {float(value):g}" for name, value in parts.items())
+    return (
+        f"the loss is not a finite number in epoch {at.epoch + 1}, batch {at.batch + 1} ({said}). "
+        f"Try a smaller training.lr (now {training.lr:g}) or training.clip: 1.0; the last good checkpoint is kept."
+    )
+
+
+def _line(
+    at: Position,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+    method: Method,
+    validation: Mapping[str, float],
+    clock: _Clock,
+) -> dict[str, Any]:
+    return {
+        "epoch": at.epoch + 1,
+        "step": at.step,
+        "lr": optimizer.param_groups[0]["lr"],
+        "loss": {name: total / max(1, at.examples) for name, total in at.sums.items()},
+        "validation": dict(validation),
+        "skipped": at.skipped,
+        "seconds": round(clock.seconds(), 3),
+        **method.metrics(),
+    }
+
+
+class _Kept:
+    """Log and checkpoints of a stage in its folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: nn.Module,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel | None,
+        device: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder = folder
+        self.model, self.method, self.optimizer, self.average = model, method, optimizer, average
+        self.device, self.say = device, say
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write(self, at: Position, *, seconds: float) -> None:
+        log = self.folder / METRICS
+        at.seconds = seconds
+        at.metrics_bytes = log.stat().st_size if log.exists() else 0
+        tree = {
+            "position": asdict(at),
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else dict(self.average.state_dict()),
+            "modules": {name: dict(module.state_dict()) for name, module in self.method.modules().items()},
+            "method": self.method.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state() if self.device == "cuda" else None,
+        }
+        checkpoint.write(self.folder / CHECKPOINTS, tree, step=at.number)
+
+    def resume(self) -> Position:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tree = checkpoint.read(
+            self.folder / CHECKPOINTS, damaged=lambda path: self.say(f"{path} is damaged and passed over")
+        )
+        at = Position() if tree is None else Position(**tree["position"])
+        with (self.folder / METRICS).open("ab") as file:
+            file.truncate(at.metrics_bytes)  # lines written after the checkpoint are written again
+        if tree is None:
+            return at
+        self.model.load_state_dict(tree["model"])
+        self.optimizer.load_state_dict(tree["optimizer"])
+        _as_parameters_lie(self.optimizer)
+        if self.average is not None:
+            self.average.load_state_dict(tree["average"])
+        for name, module in self.method.modules().items():
+            module.load_state_dict(tree["modules"][name])
+        self.method.load_state_dict(tree["method"])
+        torch.set_rng_state(tree["rng"])
+        if self.device == "cuda":
+            torch.cuda.set_rng_state(tree["rng_cuda"])
+        self.say(f"goes on from epoch {at.epoch + 1}, batch {at.batch + 1}")
+        return at
+
+
+def _as_parameters_lie(optimizer: torch.optim.Optimizer) -> None:
+    """Gives the optimiser's buffers the memory layout of their parameters again; a file has lost it."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+class _Clock:
+    """Time spent, time left, and when it is time to say or keep something."""
+
+    def __init__(self, at: Position, *, batches: int) -> None:
+        self.before = at.seconds
+        self.began = self.kept = self.said = time.monotonic()
+        self.first = at.number
+        self.images = 0
+        self.batches = batches
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.began
+
+    def checkpoint_due(self, minutes: float) -> bool:
+        if time.monotonic() - self.kept < minutes * 60:
+            return False
+        self.kept = time.monotonic()
+        return True
+
+    def tick(
+        self,
+        images: int,
+        at: Position,
+        epochs: int,
+        validation: Mapping[str, float],
+        progress: Callable[[Progress], None],
+        *,
+        epoch_done: bool = False,
+    ) -> None:
+        self.images += images
+        now = time.monotonic()
+        if not epoch_done and now - self.said < 0.5:
+            return
+        self.said = now
+        spent = max(now - self.began, 1e-9)
+        done = at.number - self.first
+        progress(
+            Progress(
+                epoch=at.epoch,
+                epochs=epochs,
+                batch=at.number,
+                batches=self.batches,
+                images_per_second=self.images / spent,
+                seconds_left=spent / max(done, 1) * (self.batches - at.number),
+                losses={name: total / max(1, at.examples) for name, total in at.sums.items()},
+                validation=dict(validation),
+                epoch_done=epoch_done,
+            )
+        )

@@ -1,0 +1,55 @@
+"""Optimisers by name, over everything that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from understudy.errors import suggestion
+from understudy.training.settings import Training
+
+
+def build_optimizer(
+    training: Training, modules: Iterable[nn.Module], *, no_decay: Iterable[str] = ()
+) -> torch.optim.Optimizer:
+    """An optimiser of all parameters of ``modules`` (the student first, then what a method trains beside it).
+
+    Args:
+        training: optimiser, rate, momentum, decay.
+        modules: each parameter is taken once, in order.
+        no_decay: names of parameters of the first module that decay leaves alone, beside those that
+            ``training.decay`` leaves alone.
+
+    Raises:
+        ValueError: ``no_decay`` names a parameter that the first module does not have.
+    """
+    listed_modules = list(modules)
+    # All names of a parameter count, not only its first: tied weights have several.
+    named = dict(listed_modules[0].named_parameters(remove_duplicate=False)) if listed_modules else {}
+    apart = set()
+    for name in no_decay:
+        if name not in named:
+            raise ValueError(
+                f"no_decay names {name!r}, which is no parameter of the student.{suggestion(name, named)}"
+            )
+        apart.add(id(named[name]))
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    seen: set[int] = set()
+    for module in listed_modules:
+        for parameter in module.parameters():
+            if id(parameter) in seen or not parameter.requires_grad:
+                continue
+            seen.add(id(parameter))
+            spare = id(parameter) in apart or (training.decay == "weights" and parameter.ndim < 2)
+            (spared if spare else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+    return torch.optim.AdamW(groups, lr=training.lr, betas=(training.momentum, 0.999))

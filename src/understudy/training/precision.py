@@ -1,0 +1,93 @@
+"""Device, number format and threads of a stage; nothing falls back silently."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import torch
+
+from understudy.errors import BadInput
+from understudy.training.settings import Training
+
+
+def native_bf16(device: str) -> bool:
+    """Whether ``device`` computes bfloat16 products itself; elsewhere they are emulated and slow."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    for word in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if getattr(torch.cpu, word, lambda: False)():
+            return True
+    return platform.machine() == "x86_64" and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a pseudo file
+            return next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return ""
+
+
+def resolved(training: Training) -> Training:
+    """``training`` with ``auto`` replaced by what this machine has.
+
+    Raises:
+        BadInput: cuda is asked for where there is none.
+    """
+    device = training.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput(
+            "training.device is cuda, and this machine shows no CUDA device to torch "
+            f"{torch.__version__}. Set device: cpu (or auto), or install a CUDA build of torch."
+        )
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16" if native_bf16(device) else "fp32"
+    return replace(training, device=device, precision=precision)
+
+
+def autocast(training: Training) -> AbstractContextManager[object]:
+    """The context in which networks run; weights, optimiser and losses stay float32."""
+    if training.precision == "bf16":
+        return torch.autocast(training.device, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch computes with ``count`` threads inside, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def environment(device: str = "cpu") -> dict[str, object]:
+    """What a figure must have beside it: versions, processor, cores."""
+    from understudy import __version__
+
+    model = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+    said: dict[str, object] = {
+        "understudy": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": model or platform.processor() or "unknown",
+        "cores": os.cpu_count(),
+        "device": device,
+    }
+    if device == "cuda":
+        said["gpu"] = torch.cuda.get_device_name()
+    return said

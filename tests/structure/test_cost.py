@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from understudy.errors import BadInput
+from understudy.models import build
+from understudy.structure.cost import Cost, cost
+
+
+def test_a_convolution_and_a_linear_layer_are_counted_by_hand() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 5),
+    )
+    multiply_adds = 4 * 4 * 8 * 3 * 9 + 8 * 16 * 5
+    parameters = (8 * 3 * 9 + 8) + 16 + (8 * 16 * 5 + 5)
+    assert cost(model, channels=3, size=(8, 8)) == Cost(parameters=parameters, multiply_adds=multiply_adds)
+
+
+def test_groups_divide_the_multiply_adds() -> None:
+    whole = cost(nn.Conv2d(8, 8, 3, bias=False), channels=8, size=(8, 8))
+    depthwise = cost(nn.Conv2d(8, 8, 3, groups=8, bias=False), channels=8, size=(8, 8))
+    assert whole.multiply_adds == 8 * depthwise.multiply_adds
+
+
+def test_bias_and_batch_norm_cost_parameters_but_no_multiply_adds() -> None:
+    bare = cost(nn.Conv2d(3, 8, 3, bias=False), channels=3, size=(8, 8))
+    dressed = cost(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), channels=3, size=(8, 8))
+    assert dressed.multiply_adds == bare.multiply_adds
+    assert dressed.parameters == bare.parameters + 8 + 16
+
+
+def test_frozen_parameters_count_and_shared_ones_count_once() -> None:
+    layer = nn.Conv2d(3, 3, 1).requires_grad_(False)
+    assert cost(nn.Sequential(layer, layer), channels=3, size=(2, 2)) == Cost(parameters=12, multiply_adds=72)
+
+
+def test_height_and_width_are_not_confused() -> None:
+    model = nn.Conv2d(1, 1, (1, 3), bias=False)
+    assert cost(model, channels=1, size=(2, 10)).multiply_adds == 2 * 8 * 3
+
+
+class Restless(nn.Module):
+    """Writes to its buffers in eval mode, draws random numbers, and has one part in the other mode."""
+
+    seen: Tensor
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 4 * 4, 2)
+        self.norm = nn.BatchNorm1d(2).eval()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += 1
+        self.last = torch.rand(2)
+        out: Tensor = self.norm(self.layer(images.flatten(1)))
+        return out
+
+
+def test_modes_buffers_gradients_and_random_numbers_are_left_as_they_were() -> None:
+    model = Restless().train()
+    model.norm.eval()
+    model(torch.zeros(2, 3, 4, 4)).sum().backward()
+    modes = [module.training for module in model.modules()]
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    copies = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    generator = torch.get_rng_state()
+
+    cost(model, channels=3, size=(4, 4))
+
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is gradients[name]
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, copies[name])
+        assert parameter.requires_grad
+
+
+def test_a_model_on_the_meta_device_costs_the_same() -> None:
+    real = cost(build("resnet-8", classes=10), channels=3, size=(32, 32))
+    with torch.device("meta"):
+        model = build("resnet-8", classes=10)
+    assert cost(model, channels=3, size=(32, 32)) == real
+
+
+def test_a_model_of_another_dtype_is_counted() -> None:
+    model = nn.Conv2d(3, 8, 3, bias=False).to(torch.bfloat16)
+    assert cost(model, channels=3, size=(3, 3)).multiply_adds == 216
+
+
+def test_images_that_the_model_cannot_take_are_refused_and_leave_its_mode() -> None:
+    model = build("plain_cnn-2", classes=10).train()
+    with pytest.raises(BadInput) as caught:
+        cost(model, channels=3, size=(8, 8))
+    assert "PlainCNN cannot be run on one 3-channel image of 8x8" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert all(module.training for module in model.modules())
+
+
+def test_impossible_image_sizes_are_refused() -> None:
+    with pytest.raises(BadInput, match="height in size"):
+        cost(nn.Conv2d(3, 8, 3), channels=3, size=(0, 8))
+
+
+def test_the_deepest_built_in_network_is_counted_in_a_moment() -> None:
+    model = build("resnet-110", classes=10)
+    cost(model, channels=3, size=(32, 32))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        cost(model, channels=3, size=(32, 32))
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0  # 0.04 s on a quiet machine
+
+
+def test_importing_the_counter_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, understudy.structure.cost; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
