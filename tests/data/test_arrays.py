@@ -1,4 +1,6 @@
+import contextlib
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -43,7 +45,11 @@ def test_images_labels_and_names_come_back(tmp_path):
 
 
 def test_names_may_be_bytes_and_need_not_be_given(tmp_path):
-    assert load(path=saved(tmp_path, names=np.array([b"a", b"b", "ü".encode()]))).class_names == ("a", "b", "ü")
+    assert load(path=saved(tmp_path, names=np.array([b"a", b"b", "ü".encode()]))).class_names == (
+        "a",
+        "b",
+        "ü",
+    )
     assert load(path=str(saved(tmp_path))).class_names == ("0", "1", "2")
 
 
@@ -71,7 +77,10 @@ def test_channels_first_colour_is_understood(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
 def test_any_whole_number_type_of_labels_will_do(tmp_path, dtype):
     whole = load(path=saved(tmp_path)).fingerprint
-    changes = {"y_train": arrays()["y_train"].astype(dtype)[:, None], "y_test": arrays()["y_test"].astype(dtype)}
+    changes = {
+        "y_train": arrays()["y_train"].astype(dtype)[:, None],
+        "y_test": arrays()["y_test"].astype(dtype),
+    }
     assert load(path=saved(tmp_path, **changes)).fingerprint == whole
 
 
@@ -142,7 +151,10 @@ def refused(path: Path, **options) -> str:
         ({"x_train": np.zeros((12, 0, 5, 3), dtype=np.uint8)}, "x_train is empty"),
         ({"x_train": np.zeros((12, 5, 5, 3), dtype=np.uint8)}, "images differ in size .*say size:"),
         ({"x_train": np.zeros((12, 4, 5), dtype=np.uint8)}, "the train images are grey"),
-        ({"x_train": np.array([None] * 12)}, "x_train is an array of Python objects .a pickle., which is never read"),
+        (
+            {"x_train": np.array([None] * 12)},
+            "x_train is an array of Python objects .a pickle., which is never read",
+        ),
         ({"y_train": np.array([{}] * 12)}, "y_train is an array of Python objects"),
         ({"y_train": np.arange(11) % 3}, "y_train has 11 labels for 12 images"),
         ({"y_train": np.arange(12) / 2}, "y_train holds float64 values; labels are whole numbers"),
@@ -151,12 +163,18 @@ def refused(path: Path, **options) -> str:
         ({"y_train": np.eye(12, dtype=int)}, r"y_train has shape \(12, 12\); labels are one whole number"),
         ({"y_train": np.array([0, 1, 2, -2] * 3)}, r"y_train\[3\] is -2; labels are 0, 1, 2, … or -1"),
         ({"y_train": np.full(12, -1)}, "y_train has no labelled image"),
-        ({"y_train": np.array([0, 1, 2, 2**63] * 3, dtype=np.uint64)}, r"y_train\[3\] is 9223372036854775808"),
+        (
+            {"y_train": np.array([0, 1, 2, 2**63] * 3, dtype=np.uint64)},
+            r"y_train\[3\] is 9223372036854775808",
+        ),
         ({"y_train": np.array([0, 1, 2, 10**9] * 3)}, "goes up to label 1000000000 but never has label 3"),
         ({"y_train": np.array([0, 2, 3] * 4)}, "goes up to label 3 but never has label 1"),
         ({"y_train": np.zeros(12, dtype=int), "y_test": np.zeros(6, dtype=int)}, "there is one class, '0'"),
         ({"y_test": np.array([0, 1, 2, 0, 1, -1])}, r"y_test\[5\] is -1; .*only training images may be -1"),
-        ({"y_test": np.array([0, 1, 2, 0, 1, 3])}, r"y_test\[5\] is 3, and there are 3 classes: labels are 0 .. 2"),
+        (
+            {"y_test": np.array([0, 1, 2, 0, 1, 3])},
+            r"y_test\[5\] is 3, and there are 3 classes: labels are 0 .. 2",
+        ),
         (
             {"names": np.array(["a", "b", "c", "d"]), "y_test": np.array([0, 1, 2, 0, 1, 3])},
             "y_test has classes that y_train never has: d",
@@ -169,8 +187,6 @@ def refused(path: Path, **options) -> str:
     ],
 )
 def test_what_cannot_be_used_is_one_line_that_names_file_and_array(tmp_path, changes, expected):
-    import re
-
     path = saved(tmp_path, **changes)
     message = refused(path)
     assert re.search(expected, message), message
@@ -234,11 +250,10 @@ def test_damaged_bytes_give_a_set_or_one_line_and_nothing_else(tmp_path_factory,
         for _ in range(data.draw(st.integers(1, 3))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(BadInput):
         load(path=path)
-    except BadInput as error:
-        assert "\n" not in str(error)
-        assert str(path) in str(error)
+        return
+    refused(path)
 
 
 def test_one_pixel_one_label_or_one_setting_changes_the_fingerprint_and_moving_does_not(tmp_path):

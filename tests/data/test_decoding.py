@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import warnings
@@ -94,7 +95,10 @@ def claims(width: int, height: int) -> io.BytesIO:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return io.BytesIO(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -125,11 +129,11 @@ def test_damaged_bytes_give_pixels_or_one_line_and_nothing_else(kind, data):
     del content[data.draw(st.integers(1, len(content))) :]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with contextlib.suppress(BadInput):
             assert decode(io.BytesIO(bytes(content)), where="x.png", size=(4, 4)).dtype == np.uint8
-        except BadInput as error:
-            assert str(error).startswith("x.png ")
-            assert "\n" not in str(error)
+            return
+        with pytest.raises(BadInput, match=r"^x\.png [^\n]*$"):
+            decode(io.BytesIO(bytes(content)), where="x.png", size=(4, 4))
 
 
 @settings(max_examples=40, deadline=None)
@@ -155,7 +159,11 @@ def test_an_extreme_shape_is_resized_without_a_huge_step_between():
 
 
 @settings(max_examples=30, deadline=None)
-@given(npst.arrays(np.uint8, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))))
+@given(
+    npst.arrays(
+        np.uint8, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]))
+    )
+)
 def test_arrays_and_files_are_resized_to_the_same_pixels(pixels):
     files = [encoded(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)) for image in pixels]
     for channels in (1, 3):

@@ -26,7 +26,10 @@ def test_the_test_split_never_changes():
     digits = load(name="digits")
     labels = hashlib.sha256(digits.test.labels.tobytes()).hexdigest()
     pixels = hashlib.sha256(digits.test.images.fetch(np.arange(len(digits.test))).tobytes()).hexdigest()
-    assert (labels[:16], pixels[:16]) == ("ab06962e2f0bc083", "c754dadf5eaadc44")  # kept on purpose: results must stay comparable
+    assert (labels[:16], pixels[:16]) == (
+        "ab06962e2f0bc083",
+        "c754dadf5eaadc44",
+    )  # kept on purpose: results must stay comparable
     for changed in (load(name="digits", split_seed=7), load(name="digits", train_images=100, validation=0)):
         np.testing.assert_array_equal(changed.test.labels, digits.test.labels)
         np.testing.assert_array_equal(

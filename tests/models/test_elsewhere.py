@@ -242,4 +242,4 @@ def test_published_weights_are_used_under_a_new_head_where_classes_differ(
     for name, tensor in stored.state_dict().items():
         if classes == 1000 or not name.startswith("classifier.1."):
             assert torch.equal(model.state_dict()[name], tensor), name
-    assert model.get_submodule("classifier.1").weight.shape[0] == classes  # type: ignore[union-attr,index]
+    assert model.get_submodule("classifier.1").weight.shape[0] == classes  # type: ignore[index]

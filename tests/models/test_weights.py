@@ -169,7 +169,8 @@ def test_a_torchscript_program_is_refused_with_its_own_command(tmp_path: Path) -
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # torch is leaving TorchScript; its files stay about
-        torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "w.pt"))
+        program = torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
+        program.save(str(tmp_path / "w.pt"))
     text = refusal(read_weights, tmp_path / "w.pt")
     assert "TorchScript program" in text
     command = shlex.split(text[text.index("python -c ") :])

@@ -8,7 +8,13 @@ from torch import nn
 
 from understudy.errors import BadInput
 from understudy.models import build
-from understudy.models.wide_resnet import WideResNet
+from understudy.models.wide_resnet import PreactivationBlock, WideResNet
+
+
+def block_of(stage: nn.Sequential, position: int) -> PreactivationBlock:
+    block = stage[position]
+    assert isinstance(block, PreactivationBlock)
+    return block
 
 
 def parameters(name: str) -> int:
@@ -50,14 +56,15 @@ def test_blocks_normalise_before_they_convolve() -> None:
 
 
 def test_a_block_whose_convolutions_are_zero_hands_its_input_on() -> None:
-    block = WideResNet(16, 2, classes=10).stage1[1]
+    block = block_of(WideResNet(16, 2, classes=10).stage1, 1)
     nn.init.zeros_(block.conv2.weight)
     features = torch.randn(2, 32, 4, 4)
     torch.testing.assert_close(block(features), features, rtol=0, atol=0)
 
 
 def test_the_convolutional_shortcut_sees_the_activated_input() -> None:
-    block = WideResNet(16, 2, classes=10).stage1[0].eval()
+    block = block_of(WideResNet(16, 2, classes=10).stage1, 0).eval()
+    assert block.shortcut is not None
     nn.init.zeros_(block.conv2.weight)
     features = torch.randn(2, 16, 4, 4)
     torch.testing.assert_close(block(features), block.shortcut(torch.relu(block.norm1(features))))
@@ -70,7 +77,7 @@ def test_factor_one_has_no_shortcut_convolution_in_the_first_stage() -> None:
 
 def test_convolutions_start_with_the_deviation_of_the_paper() -> None:
     torch.manual_seed(0)
-    layer = WideResNet(16, 4, classes=10).stage3[1].conv1
+    layer = block_of(WideResNet(16, 4, classes=10).stage3, 1).conv1
     assert float(layer.weight.detach().std()) == pytest.approx(math.sqrt(2 / (9 * 256)), rel=0.01)
 
 

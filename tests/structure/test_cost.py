@@ -42,6 +42,16 @@ def test_frozen_parameters_count_and_shared_ones_count_once() -> None:
     assert cost(nn.Sequential(layer, layer), channels=3, size=(2, 2)) == Cost(parameters=12, multiply_adds=72)
 
 
+class Attention(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.flatten(2).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+def test_attention_is_two_matrix_products() -> None:
+    assert cost(Attention(), channels=8, size=(4, 4)) == Cost(parameters=0, multiply_adds=2 * 16 * 16 * 8)
+
+
 def test_height_and_width_are_not_confused() -> None:
     model = nn.Conv2d(1, 1, (1, 3), bias=False)
     assert cost(model, channels=1, size=(2, 10)).multiply_adds == 2 * 8 * 3

@@ -140,10 +140,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 f"np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…) writes one"
             )
         file = np.load(path, allow_pickle=False)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{source} cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise BadInput(f"{source} is a damaged .npz file: {error}") from None
+    except Exception as error:  # a damaged table of contents raises whatever its decoder raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(f"{source} is a damaged .npz file: {reason}") from None
     with file:
         missing = [name for name in WANTED if name not in file.files]
         if missing:
@@ -162,6 +165,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                     ) from None
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise BadInput(f"{source}: {name} is damaged: {reason}") from None
+            if not isinstance(
+                found[name], np.ndarray
+            ):  # numpy hands out bytes that it cannot read as they are
+                raise BadInput(f"{source}: {name} is damaged: it does not begin like an array")
         found["unused"] = np.array([name for name in file.files if name not in (*WANTED, "names")], dtype=str)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,11 @@ def _images_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
                 f"move it out of the class folder"
             )
         try:
-            path.stat()
-        except (OSError, RuntimeError) as error:
+            kind = path.stat().st_mode
+        except OSError as error:
             raise BadInput(f"{shown(path)} cannot be read: {_reason(error)}") from None
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for ever
+            raise BadInput(f"{shown(path)} is not a regular file; move it out of the class folder")
         found.append(path)
     for name in sorted(folders, key=natural_order):
         found += _images_below(folder / name, (*above, real))

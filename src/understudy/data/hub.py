@@ -31,11 +31,13 @@ class Rows:
     """Encoded images of the splits of one data set, see :class:`~understudy.data.encoded.Encoded`.
 
     Args:
-        tables: ``datasets.Dataset`` objects with the one column ``image``, not decoded.
+        tables: ``datasets.Dataset`` objects, their images not decoded.
         places: names each table for messages.
+        column: of the images.
     """
 
-    def __init__(self, tables: Sequence[Any], places: Sequence[str]) -> None:
+    def __init__(self, tables: Sequence[Any], places: Sequence[str], *, column: str) -> None:
+        self.column = column
         self.tables = tuple(tables)
         self.places = tuple(places)
         self.starts = np.cumsum([0, *(len(table) for table in tables)])
@@ -50,7 +52,7 @@ class Rows:
     def open(self, row: int) -> BinaryIO:
         """The encoded image."""
         table, place = self._find(row)
-        image = self.tables[table][place]["image"]
+        image = self.tables[table][place][self.column]
         if image is None or (image["bytes"] is None and image["path"] is None):
             raise OSError("there is no image in this row")
         if image["bytes"] is None:
@@ -97,7 +99,7 @@ def hub_source(name: str, *, columns: Mapping[str, str] | None = None) -> Encode
                     f"{called}: the {part} split has no column {column!r}; it has {listed(table.features)}"
                 )
         labels[part] = _labels(
-            table.data.column(label_column) if table._indices is None else table[label_column],
+            table.select_columns([label_column]).with_format("arrow")[:].column(label_column).to_pylist(),
             source=called,
             name=f"{label_column} of {part}",
             count=len(table),
@@ -128,8 +130,8 @@ def hub_source(name: str, *, columns: Mapping[str, str] | None = None) -> Encode
     encoded, parts, places = [], {}, []
     start = 0
     for part, table in tables.items():
-        only = table.select_columns([image_column]).rename_column(image_column, "image")
-        encoded.append(only.cast_column("image", datasets.Image(decode=False)).with_format(None))
+        only = table.select_columns([image_column]).with_format(None)
+        encoded.append(only.cast_column(image_column, datasets.Image(decode=False)))
         places.append(f"{called}, {part} split,")
         parts[part] = start, start + len(table)
         start += len(table)
@@ -137,7 +139,7 @@ def hub_source(name: str, *, columns: Mapping[str, str] | None = None) -> Encode
         name=called,
         class_names=class_names,
         labels=labels,
-        encoded=Rows(encoded, places),
+        encoded=Rows(encoded, places, column=image_column),
         parts=parts,
         root=called,
         notes=notes + more,
@@ -163,7 +165,7 @@ def _fetched(name: str) -> Any:
         return datasets.load_dataset(repository, configuration or None)
     except datasets.exceptions.DatasetNotFoundError:
         raise BadInput(
-            f"hub data set {called} is neither on the Hugging Face hub, or is private, nor a local folder; "
+            f"hub data set {called} is not on the Hugging Face hub, or is private, and is no local folder; "
             f"check the spelling (owner/name)"
         ) from None
     except Exception as error:  # files, network, server and format each have their own kinds of error
@@ -232,8 +234,7 @@ def _columns(features: Any, columns: Mapping[str, str] | None, *, called: str) -
     return chosen[0], chosen[1]
 
 
-def _labels(column: Any, *, source: str, name: str, count: int) -> np.ndarray:
-    values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+def _labels(values: list[object], *, source: str, name: str, count: int) -> np.ndarray:
     if any(value is None for value in values):
         raise BadInput(
             f"{source}: {name}, row {values.index(None)}, has no label; write -1 for an unlabelled training image"

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,7 @@ def make_tinyimagenet100_32(
     Raises:
         BadInput: a file of the download is missing or damaged, or ``out`` cannot be written.
     """
+    target = out if out.suffix == ".npz" else out / FILE_NAME
     every = sorted(_lines(source / "wnids.txt"))
     if len(every) < classes:
         raise BadInput(
@@ -90,24 +92,26 @@ def make_tinyimagenet100_32(
             test.append((int(number), source / "val" / "images" / file, wanted[wnid]))
     test.sort()
 
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(target, error) from None
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         x_train = _halved(train, pool)
         x_test = _halved([path for _, path, _ in test], pool)
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": x_train,
         "y_train": np.repeat(np.arange(classes, dtype=np.int64), per_class),
         "x_test": x_test,
         "y_test": np.array([label for _, _, label in test], dtype=np.int64),
         "names": np.array([words[wnid].encode() for wnid in every])[:classes],
     }
-    target = out if out.suffix == ".npz" else out / FILE_NAME
     part = target.with_name(f"{target.stem}.{os.getpid()}.part.npz")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, allow_pickle=False, **arrays)
+        np.savez(part, **arrays)
         part.replace(target)
     except OSError as error:
-        raise BadInput(f"{shown(target)} cannot be written: {error.strerror or error}") from None
+        raise _not_written(target, error) from None
     finally:
         part.unlink(missing_ok=True)
     if (classes, per_class) == (100, 500):
@@ -135,6 +139,10 @@ def checksum(array: np.ndarray) -> str:
     """SHA-256 of an array's bytes in little-endian C order."""
     little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
     return hashlib.sha256(little.data).hexdigest()
+
+
+def _not_written(target: Path, error: OSError) -> BadInput:
+    return BadInput(f"{shown(target)} cannot be written: {error.strerror or error}")
 
 
 def _lines(path: Path) -> list[str]:

@@ -73,7 +73,11 @@ class Network:
     def arguments(self, dataset: Dataset) -> dict[str, Any]:
         """What :meth:`build` is called with on this data: classes, channels, size, and for built-ins the width."""
         size = self.preprocessing(dataset).size or (dataset.height, dataset.width)
-        said: dict[str, Any] = {"classes": len(dataset.class_names), "channels": dataset.channels, "size": list(size)}
+        said: dict[str, Any] = {
+            "classes": len(dataset.class_names),
+            "channels": dataset.channels,
+            "size": list(size),
+        }
         if self.factory is None:
             said["width"] = self.width
         return said

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import sys
 from typing import Any
 
 import torch
@@ -123,7 +125,10 @@ def _build_torchvision(
             first, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
             _replace(model, first, _convolution_like(stem, in_channels=channels))
         return model
-    model = models.get_model(name, weights="DEFAULT", progress=False, **options)
+    with contextlib.redirect_stdout(
+        sys.stderr
+    ):  # torch announces a download on stdout, which belongs to results
+        model = models.get_model(name, weights="DEFAULT", progress=False, **options)
     head = head_of(model)
     layer = model.get_submodule(head)
     if isinstance(layer, nn.Linear) and layer.out_features != classes:

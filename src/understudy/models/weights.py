@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shlex
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,31 +167,27 @@ def _heads_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def _load_torch(path: Path) -> Any:
+    with path.open("rb") as file:  # what the system forbids is said as such
+        start = file.read(2)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of a file that is refused we say why; of one that is read, nothing
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows as nearly any exception: EINVAL, struct.error, AssertionError …
         if "TorchScript" in str(error):
             load = f'torch.jit.load({_quoted(path)}, map_location="cpu")'
             raise BadInput(
                 f"{path} is a TorchScript program, not a file of weights. If you trust it, convert it: "
                 f"{_conversion(path, load)}"
             ) from error
-        with path.open("rb") as file:
-            start = file.read(2)
         # protocol 2 and later begin with 0x80; a zip that is whole can still hold objects
         if isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or start[:1] == b"\x80"):
             load = f'torch.load({_quoted(path)}, map_location="cpu", weights_only=False)'
             raise BadInput(
-                f"{path} holds more than tensors and would have to run code to be read. If you trust it, convert it: "
-                f"{_conversion(path, load)}"
+                f"{path} would have to run code to be read: it holds more than tensors, or is damaged. "
+                f"If you trust it, convert it: {_conversion(path, load)}"
             ) from error
         raise BadInput(
             f"{path} is not a whole file of torch.save ({first_line(error)}): it is cut short, damaged or of another "

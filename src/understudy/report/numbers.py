@@ -90,16 +90,15 @@ def duration(seconds: float | None) -> str:
         return NOTHING
     if seconds < 9.95:
         return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
-    for limit, unit, (big, small) in (
-        (3600, 1, ("min", "s")),
-        (86400, 60, ("h", "min")),
-        (float("inf"), 3600, ("d", "h")),
-    ):
-        whole = round(seconds / unit)
-        if whole * unit < limit:
-            break
-    first, second = divmod(whole, 24 if big == "d" else 60)
-    return " ".join(f"{value} {name}" for value, name in ((first, big), (second, small)) if value)
+    if round(seconds) < 3600:
+        return _two_units(round(seconds), 60, "min", "s")
+    if round(seconds / 60) < 24 * 60:
+        return _two_units(round(seconds / 60), 60, "h", "min")
+    return _two_units(round(seconds / 3600), 24, "d", "h")
+
+
+def _two_units(whole: int, size: int, big: str, small: str) -> str:
+    return " ".join(f"{n} {unit}" for n, unit in zip(divmod(whole, size), (big, small), strict=True) if n)
 
 
 def plain(text: object) -> str:

@@ -13,9 +13,14 @@ from understudy.errors import BadInput
 VERSION = 1
 FILE = "result.json"
 
+
 class Accuracy(TypedDict):
     accuracy: NotRequired[float]
+
+
 Edge = TypedDict("Edge", {"from": str, "to": str, "kind": str})
+
+
 class Delivered(TypedDict):
     name: str
     seed: int

@@ -64,7 +64,7 @@ def _fitted(
     if below:
         made.caption, made.caption_style = Text("\n".join(below)), ""
         # a caption is as wide as its table, and sentences below a small table would be broken too early
-        made.min_width = min(console.width, max(len(line) for line in below))
+        made.min_width = min(console.width, 80, max(len(line) for line in below))
     return made
 
 
@@ -76,10 +76,12 @@ def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Tab
         width: in characters; None: the terminal's.
     """
     delivered = result.get("delivered")
-    rows = []
+    rows: list[list[Text | str]] = []
     for entry in result["summary"]:
         marked = delivered is not None and entry["name"] == delivered["name"]
-        name = Text(f"{plain(entry['name'])} *" if marked else plain(entry["name"]), style="bold" if marked else "")
+        name = Text(
+            f"{plain(entry['name'])} *" if marked else plain(entry["name"]), style="bold" if marked else ""
+        )
         rows.append([name, *_figures(entry, result)])
     below = []
     if delivered is not None:
@@ -90,7 +92,7 @@ def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Tab
     return _fitted(
         [_Column(header="stage", text=True), *_FIGURES],
         rows,
-        title="Test accuracy" + (f" on {plain(result['data']['name'])}" if result.get("data") else ""),
+        title=f"Test accuracy on {plain(result['data']['name'])}{'' if result['complete'] else ', not finished'}",
         below=below,
         width=width,
     )
@@ -154,7 +156,9 @@ def problems(result: Mapping[str, Any]) -> list[str]:
     for stage in result["stages"]:
         if stage["state"] in ("failed", "left out"):
             message = plain(stage.get("message") or "no reason was given")
-            found.append(f"{label(stage)} {'failed' if stage['state'] == 'failed' else 'was left out'}: {message}")
+            found.append(
+                f"{label(stage)} {'failed' if stage['state'] == 'failed' else 'was left out'}: {message}"
+            )
         elif stage["state"] != "done":
             waiting.append(label(stage))
     if waiting:
@@ -223,7 +227,9 @@ def different_data(runs: Mapping[str, Mapping[str, Any]]) -> str | None:
         prints = " / ".join(fingerprint[:8] for fingerprint in groups)
         parts.append(f"pixels, labels or the split, fingerprints {prints}")
     names = [" and ".join(plain(run) for run in group) for group in groups.values()]
-    return f"The data differ between {' / '.join(names)} ({'; '.join(parts)}): their accuracies do not compare."
+    return (
+        f"The data differ between {' / '.join(names)} ({'; '.join(parts)}): their accuracies do not compare."
+    )
 
 
 State = Literal["kept", "resumes", "to do"]
@@ -287,7 +293,9 @@ def _in_all(rows: Sequence[PlanRow]) -> str:
     said = [f"{n} {states[state]}" for state, n in counts.items() if n]
     times = [row.seconds for row in rows if row.state != "kept"]
     known = [seconds for seconds in times if seconds is not None]
-    text = f"{len(rows)} {'stage' if len(rows) == 1 else 'stages'}: {listing(said)}" if said else "nothing to do"
+    text = (
+        f"{len(rows)} {'stage' if len(rows) == 1 else 'stages'}: {listing(said)}" if said else "nothing to do"
+    )
     if known:
         unknown = "" if len(known) == len(times) else f" (and {len(times) - len(known)} of unknown time)"
         text += f"; about {numbers.duration(sum(known))} one after another{unknown}"
