@@ -52,6 +52,29 @@ def test_attention_is_two_matrix_products() -> None:
     assert cost(Attention(), channels=8, size=(4, 4)) == Cost(parameters=0, multiply_adds=2 * 16 * 16 * 8)
 
 
+class NeedsNumbers(nn.Module):
+    """Decides by the values it sees, which no stand-in without data can."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += 1
+        features = images.flatten(1)
+        out: Tensor = self.layer(features) if float(features.sum()) == 0 else features
+        return out
+
+
+def test_a_model_that_needs_data_to_run_is_run_with_zeros() -> None:
+    model = NeedsNumbers()
+    assert cost(model, channels=1, size=(2, 2)) == Cost(parameters=10, multiply_adds=8)
+    assert float(model.seen) == 0
+
+
 def test_height_and_width_are_not_confused() -> None:
     model = nn.Conv2d(1, 1, (1, 3), bias=False)
     assert cost(model, channels=1, size=(2, 10)).multiply_adds == 2 * 8 * 3
@@ -133,7 +156,7 @@ def test_the_deepest_built_in_network_is_counted_in_a_moment() -> None:
         start = time.perf_counter()
         cost(model, channels=3, size=(32, 32))
         seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1.0  # 0.04 s on a quiet machine
+    assert min(seconds) < 2.0  # 0.13 s on a quiet machine
 
 
 def test_importing_the_counter_does_not_import_torch() -> None:
