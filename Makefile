@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt fmt-check lint types test docs bench check
+.PHONY: help setup demo fmt fmt-check lint types test test-extras docs bench check
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -66,6 +66,19 @@ test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.stamp-dev ## the test suite, without the tests that take minutes (ARGS="-m slow" for those)
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+# In an environment of its own: the suite above is what a user without extras has. A torchvision that was built for CUDA
+# is made to load beside a CPU torch, see tools/torchvision_cpu.py.
+$(VENV)-extras/.stamp: pyproject.toml
+	@echo "installing understudy with the extras vision and hub into $(VENV)-extras"
+	@$(VENV)-extras/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)-extras
+	@$(VENV)-extras/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --editable ".[dev,vision,hub]"
+	@$(VENV)-extras/bin/python tools/torchvision_cpu.py
+	@touch $@
+
+test-extras: export OMP_NUM_THREADS := 1
+test-extras: $(VENV)-extras/.stamp ## the tests of models and data with timm, torchvision and datasets installed
+	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data $(ARGS)
 
 # (Material for MkDocs prints a notice about its successor with every build.)
 docs: export NO_MKDOCS_2_WARNING := 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.errors import BadInput, UnderstudyError
+from understudy.errors import BadInput, Interrupted, UnderstudyError
 
 if TYPE_CHECKING:
     from understudy.ladder.runner import Outcome
@@ -24,14 +25,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Turns a big PyTorch teacher into a small student: understudy run recipe.yaml",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-store_app = typer.Typer(
-    help="Results that are kept: list, clean, check, move.", no_args_is_help=True, rich_markup_mode=None
-)
+store_app = typer.Typer(help="Results that are kept: list, clean, check, move.", rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe in YAML.", metavar="RECIPE")]
@@ -55,31 +53,68 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but prob
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command; every error that is meant for a person is one line, and sets the exit status."""
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="understudy")
+        status = app(
+            args=list(arguments) if arguments is not None else None,
+            prog_name="understudy",
+            standalone_mode=False,
+        )
     except UnderstudyError as error:
-        print(f"understudy: {_one_line(error)}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("understudy: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except _UsageError as error:
+        where = error.ctx.command_path if error.ctx else "understudy"
+        said = re.sub(
+            r"Input should be a valid (\w+), unable to parse string as an? \w+",
+            lambda found: f"it should be a {'whole number' if found[1] == 'integer' else found[1]}",
+            error.format_message(),
+        )
+        _complain(f"{said.rstrip('.')}. See {where} --help.")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    sys.exit(0)
+    except OSError as error:  # the system refuses something that no layer below explains
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        sys.exit(1)
+    if status == 130:
+        _complain("interrupted")
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+# typer's own copy of click in newer versions, click's in older ones
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def _complain(message: str) -> None:
+    """One line on stderr; line breaks become spaces, and what a terminal would obey is written out."""
+    words = " ".join(message.split())
+    safe = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
+    print(f"understudy: {safe if len(safe) <= 4000 else safe[:3997] + '...'}", file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _top(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
     ] = False,
 ) -> None:
     if version:
         print(f"understudy {__version__}")
+        raise typer.Exit
+    _help_unless_more(context)
+
+
+@store_app.callback(invoke_without_command=True)
+def _store_top(context: typer.Context) -> None:
+    _help_unless_more(context)
+
+
+def _help_unless_more(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
         raise typer.Exit
 
 
@@ -166,13 +201,12 @@ def plan(
     todo = {job.key: guessed[job.key] for job in built.jobs if guessed[job.key].state != "kept"}
     seconds = sum(estimate.seconds for estimate in todo.values())
     size = sum(estimate.bytes for estimate in todo.values())
-    stages = len(guessed)
-    _say(
-        f"{stages - len(todo)} of {stages} stages are kept in {kept.folder}; {len(todo)} to do: about "
-        f"{duration(seconds)} of training one at a time"
-        + (f", {duration(seconds / jobs)} at best with --jobs {jobs}" if jobs > 1 else "")
-        + f" (a few steps measured on this machine), {size / 1e6:.1f} MB of disk."
-    )
+    if todo:
+        _say(
+            "Times are from a few steps on this machine"
+            + (f"; with --jobs {jobs} it takes {duration(seconds / jobs)} at best" if jobs > 1 else "")
+            + f". The store {kept.folder} grows by {size / 1e6:.1f} MB."
+        )
     _notes(built, warnings(built.jobs))
 
 
@@ -245,8 +279,10 @@ def _open_store(folder: Path | None) -> Any:
     from understudy.store import Store
 
     store = Store(folder or Path("runs") / ".store")
-    if not store.folder.is_dir():
-        raise BadInput(f"there is no store {store.folder}. Name one with --store.")
+    if not (
+        store.folder / "store.json"
+    ).is_file():  # else it would be made here, in a folder of something else
+        raise BadInput(f"there is no store in {store.folder}. Name one with --store.")
     store.prepare()
     return store
 
@@ -417,7 +453,7 @@ def _climb(
     from understudy.ladder.runner import Outcome, run
     from understudy.report.page import write_report
     from understudy.report.progress import Display
-    from understudy.report.run_folder import RECIPE, RESULT, choose, deliver, result_of
+    from understudy.report.run_folder import RECIPE, RESULT, choose, deliver, result_of, withdraw
     from understudy.store import files
     from understudy.training.precision import environment
 
@@ -453,7 +489,9 @@ def _climb(
             built.jobs, store=kept, dataset=built.dataset, parallel=jobs, watcher=watcher, stop=stopper
         )
     chosen = choose(outcomes, built.ladder)
-    if chosen is not None:
+    if chosen is None:
+        withdraw(out)
+    else:
         deliver(out, chosen, store=kept, dataset=built.dataset)
     write(outcomes)
     write_report(out)
@@ -475,11 +513,7 @@ def _finish(outcomes: Sequence[Outcome], *, out: Path, stopper: _Stopper) -> Non
     _say(f"report:  {out / 'report.html'}")
     states = {outcome.state for outcome in outcomes}
     if "interrupted" in states:
-        print(
-            f"understudy: {stopper.why}; run the same command again to go on from the last checkpoint.",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130)
+        raise Interrupted(f"{stopper.why}; run the same command again to go on from the last checkpoint.")
     if states & {"failed", "left out"}:
         raise typer.Exit(1)
 
@@ -528,8 +562,8 @@ def _changed(raw: dict[str, Any], settings: Sequence[str] | None, seeds: str | N
 
     raw = changed(raw, settings or [])
     if seeds is not None:
-        words = seeds.split(",")
-        if not all(word.strip().isdecimal() for word in words) or (
+        words = [word.strip() for word in seeds.split(",")]
+        if not all(re.fullmatch("[0-9]{1,10}", word) for word in words) or (
             len(words) == 1 and not 1 <= int(words[0]) <= 1000
         ):
             raise BadInput(f"--seeds is how many (1 to 1000), or a list such as 0,3,7; got {seeds!r}.")

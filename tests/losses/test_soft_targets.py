@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -73,6 +73,7 @@ def test_constants_added_to_an_example_change_nothing(temperature: float) -> Non
 rows = st.lists(st.floats(-30, 30, width=32), min_size=5, max_size=5)
 
 
+@settings(deadline=None)
 @given(student=rows, teacher=rows, temperature=st.floats(0.25, 20))
 def test_is_never_negative_and_never_infinite(
     student: list[float], teacher: list[float], temperature: float
@@ -156,7 +157,11 @@ def test_half_precision_logits_are_computed_in_single_precision(half: torch.dtyp
 
 
 def test_autocast_around_it_changes_no_bit() -> None:
-    student, teachers, weights = drawn(8, 100, seed=1), drawn(3, 8, 100, seed=2), torch.tensor([1.0, 0.3, 2.1])
+    student, teachers, weights = (
+        drawn(8, 100, seed=1),
+        drawn(3, 8, 100, seed=2),
+        torch.tensor([1.0, 0.3, 2.1]),
+    )
     outside = dense_soft_target_loss(student, teachers, temperature=4.0, weights=weights)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = dense_soft_target_loss(student, teachers, temperature=4.0, weights=weights)
@@ -180,12 +185,16 @@ def test_several_teachers_are_the_weighted_sum_of_single_ones() -> None:
     torch.testing.assert_close(dense, torch.stack(pairs).sum(0))
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     first=st.lists(st.floats(0, 5), min_size=3, max_size=3),
     second=st.lists(st.floats(0, 5), min_size=3, max_size=3),
 )
 def test_is_linear_in_the_weights(first: list[float], second: list[float]) -> None:
-    student, teachers = drawn(4, 10, seed=1, dtype=torch.float64), drawn(3, 4, 10, seed=2, dtype=torch.float64)
+    student, teachers = (
+        drawn(4, 10, seed=1, dtype=torch.float64),
+        drawn(3, 4, 10, seed=2, dtype=torch.float64),
+    )
 
     def loss(weights: Tensor) -> Tensor:
         return dense_soft_target_loss(student, teachers, temperature=2.0, weights=weights)

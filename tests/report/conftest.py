@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -60,7 +61,13 @@ def _result(
             done = state == "done"
             good += [accuracy] if done else []
             stages.append(
-                {"name": name, "seed": seed, "key": f"{len(stages):040x}", "role": role, **about}
+                {
+                    "name": name,
+                    "seed": seed,
+                    "key": sha256(f"{name} {seed}".encode()).hexdigest()[:40],
+                    "role": role,
+                    **about,
+                }
                 | {"state": state, "message": message, "teachers": list(teachers), "epochs": 60}
                 | {"seconds": 80.4 if done else None, "from_store": done and seed == 0}
                 | {"validation": {"accuracy": accuracy + 0.01} if done else {}}
@@ -97,7 +104,13 @@ def _result(
             "image": [8, 8, 1],
             "fingerprint": "ab" * 32,
         },
-        "environment": {"understudy": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "device": "cpu", "cores": 2},
+        "environment": {
+            "understudy": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.13.0",
+            "device": "cpu",
+            "cores": 2,
+        },
         "command": "understudy run recipe.yaml --seeds 3 --out runs/made-up",
         "delivered": {"name": delivered[0], "seed": 1 if len(arms[-1][-1]) > 1 else 0, "key": "f" * 40}
         if complete
@@ -144,7 +157,9 @@ def every_path(made_up: Results) -> dict[str, Any]:
             here = " > ".join(chosen[: depth + 1])
             if here not in places:
                 places.append(here)
-                arms.append((here, "assistant", model, (before,), 1_173_962, 21_300_000, (0.65 + count / 100,)))
+                arms.append(
+                    (here, "assistant", model, (before,), 1_173_962, 21_300_000, (0.65 + count / 100,))
+                )
             before = here
         name = "path " + (" > ".join(chosen) or "direct")
         arms.append((name, "student", "plain_cnn-2", (before,), 17_962, 1_300_000, (0.6, 0.6 + count / 100)))

@@ -134,12 +134,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz`` file; whatever is wrong with it is one line that names file and array."""
     source = shown(path)
     try:
-        if not zipfile.is_zipfile(path):
-            raise BadInput(
-                f"{source} is not an .npz file, or only a part of one; "
-                f"np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…) writes one"
-            )
-        file = np.load(path, allow_pickle=False)
+        with path.open("rb") as stream:  # ours to close: numpy leaves a damaged file open
+            if not zipfile.is_zipfile(stream):
+                raise BadInput(
+                    f"{source} is not an .npz file, or only a part of one; "
+                    f"np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…) writes one"
+                )
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                return _read_members(file, source=source)
     except BadInput:
         raise
     except OSError as error:
@@ -147,30 +150,30 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged table of contents raises whatever its decoder raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(f"{source} is a damaged .npz file: {reason}") from None
-    with file:
-        missing = [name for name in WANTED if name not in file.files]
-        if missing:
-            raise BadInput(
-                f"{source} has no array {listed(missing)}; it holds {listed(file.files)} and needs {listed(WANTED)}"
-            )
-        found: dict[str, np.ndarray] = {}
-        for name in (*WANTED, *(["names"] if "names" in file.files else [])):
-            try:
-                found[name] = file[name]
-            except Exception as error:  # a damaged member raises whatever its decoder raises
-                if "allow_pickle" in str(error):
-                    raise BadInput(
-                        f"{source}: {name} is an array of Python objects (a pickle), which is never read; "
-                        f"save it with a plain type"
-                    ) from None
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise BadInput(f"{source}: {name} is damaged: {reason}") from None
-            if not isinstance(
-                found[name], np.ndarray
-            ):  # numpy hands out bytes that it cannot read as they are
-                raise BadInput(f"{source}: {name} is damaged: it does not begin like an array")
-        found["unused"] = np.array([name for name in file.files if name not in (*WANTED, "names")], dtype=str)
-        return found
+
+
+def _read_members(file: np.lib.npyio.NpzFile, *, source: str) -> dict[str, np.ndarray]:
+    missing = [name for name in WANTED if name not in file.files]
+    if missing:
+        raise BadInput(
+            f"{source} has no array {listed(missing)}; it holds {listed(file.files)} and needs {listed(WANTED)}"
+        )
+    found: dict[str, np.ndarray] = {}
+    for name in (*WANTED, *(["names"] if "names" in file.files else [])):
+        try:
+            found[name] = file[name]
+        except Exception as error:  # a damaged member raises whatever its decoder raises
+            if "allow_pickle" in str(error):
+                raise BadInput(
+                    f"{source}: {name} is an array of Python objects (a pickle), which is never read; "
+                    f"save it with a plain type"
+                ) from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BadInput(f"{source}: {name} is damaged: {reason}") from None
+        if not isinstance(found[name], np.ndarray):  # numpy hands out bytes that it cannot read as they are
+            raise BadInput(f"{source}: {name} is damaged: it does not begin like an array")
+    found["unused"] = np.array([name for name in file.files if name not in (*WANTED, "names")], dtype=str)
+    return found
 
 
 def npz_source(path: Path) -> ArraySource:

@@ -12,7 +12,7 @@ import numpy as np
 from understudy.data.dataset import UNLABELLED, Dataset, Split
 from understudy.data.decoding import shown
 from understudy.data.scan import fingerprint, mean_and_std
-from understudy.data.source import Memory, Part, Source
+from understudy.data.source import Chosen, Memory, Part, Source
 from understudy.data.splits import carve_test, carve_validation, limit
 from understudy.errors import BadInput, listed, suggestion
 
@@ -82,52 +82,14 @@ def load(
             f"memory is {memory!r}; it can be {listed(get_args(Memory))}.{suggestion(str(memory), get_args(Memory))}"
         )
     source = _source(name=name, path=path, hub=hub, columns=columns)
-    notes = list(source.notes)
-
-    train: np.ndarray = np.arange(len(source.labels["train"]))
-    chosen: dict[Part, tuple[Part, np.ndarray]] = {}
-    if "test" in source.labels:
-        if test_fraction is not None:
-            raise BadInput(
-                f"test_fraction is {test_fraction}, but {source.name} has a test split of its own; leave it out"
-            )
-        test_part: Part = "test"
-        test = np.arange(len(source.labels["test"]))
-    else:
-        share = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        test_part = "train"
-        train, test = carve_test(
-            source.labels["train"], fraction=share, seed=split_seed, describe=_describe(source, train)
-        )
-        notes.append(
-            f"The set has no test split: {len(test)} of {len(train) + len(test)} images "
-            f"(test_fraction {share:g}, split_seed {split_seed}) were set aside as one."
-        )
-    labels = source.labels["train"][train]
-    if "validation" in source.labels:
-        own = np.arange(len(source.labels["validation"]))
-        chosen["validation"] = "validation", own if validation else own[:0]
-        notes.append(
-            f"The validation split is the set's own, {len(own)} images."
-            if validation
-            else f"The set's own validation split, {len(own)} images, is left out."
-        )
-    else:
-        stays, carved = carve_validation(
-            labels, fraction=validation, seed=split_seed, describe=_describe(source, train)
-        )
-        chosen["validation"] = "train", train[carved]
-        train, counts = train[stays], np.bincount(labels[carved], minlength=1)
-        counts = counts[counts > 0]
-        if counts.size and counts.min() < counts.max():
-            notes.append(
-                f"The validation split is not balanced: it has {counts.max()} images of most classes and "
-                f"{counts.min()} of the smallest, which cannot give more."
-            )
-    train = train[_limited(source.labels["train"][train], train_images, "train_images", split_seed)]
-    test = test[_limited(source.labels[test_part][test], test_images, "test_images", split_seed)]
-    chosen = {"train": ("train", train), "validation": chosen["validation"], "test": (test_part, test)}
-
+    chosen, notes = _choose(
+        source,
+        validation=validation,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        train_images=train_images,
+        test_images=test_images,
+    )
     prepared = source.prepare(
         chosen, size=size, channels=channels, memory=memory, cache=Path(cache) if cache is not None else None
     )
@@ -154,7 +116,7 @@ def load(
             channels=prepared.channels,
             classes=len(source.class_names),
         ),
-        notes=(*notes, *prepared.notes),
+        notes=(*source.notes, *notes, *prepared.notes),
     )
 
 
@@ -198,6 +160,63 @@ def _source(
     from understudy.data.arrays import npz_source
 
     return npz_source(where)
+
+
+def _choose(
+    source: Source,
+    *,
+    validation: float,
+    test_fraction: float | None,
+    split_seed: int,
+    train_images: int | None,
+    test_images: int | None,
+) -> tuple[Chosen, list[str]]:
+    """Which images go into which split: test first, then validation, then the limits. And notes."""
+    notes = []
+    everything = source.labels["train"]
+    train: np.ndarray = np.arange(len(everything))
+    if "test" in source.labels:
+        if test_fraction is not None:
+            raise BadInput(
+                f"test_fraction is {test_fraction}, but {source.name} has a test split of its own; leave it out"
+            )
+        test_part: Part = "test"
+        test = np.arange(len(source.labels["test"]))
+    else:
+        share = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+        test_part = "train"
+        train, test = carve_test(
+            everything, fraction=share, seed=split_seed, describe=_describe(source, train)
+        )
+        notes.append(
+            f"The set has no test split: {len(test)} of {len(everything)} images "
+            f"(test_fraction {share:g}, split_seed {split_seed}) were set aside as one."
+        )
+    if "validation" in source.labels:
+        own = np.arange(len(source.labels["validation"]))
+        validation_part: Part = "validation"
+        carved = own if validation else own[:0]
+        what = "is the set's own" if validation else "is left out, though the set has one"
+        notes.append(f"The validation split {what}, {len(own)} images.")
+    else:
+        validation_part = "train"
+        stays, taken = carve_validation(
+            everything[train], fraction=validation, seed=split_seed, describe=_describe(source, train)
+        )
+        train, carved = train[stays], train[taken]
+        counts = np.unique(everything[carved], return_counts=True)[1]
+        if counts.size and counts.min() < counts.max():
+            notes.append(
+                f"The validation split is not balanced: it has {counts.max()} images of most classes and "
+                f"{counts.min()} of the smallest, which cannot give more."
+            )
+    train = train[_limited(everything[train], train_images, "train_images", split_seed)]
+    test = test[_limited(source.labels[test_part][test], test_images, "test_images", split_seed)]
+    return {
+        "train": ("train", train),
+        "validation": (validation_part, carved),
+        "test": (test_part, test),
+    }, notes
 
 
 def _describe(source: Source, rows: np.ndarray) -> Callable[[int], str]:

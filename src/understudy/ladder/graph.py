@@ -160,6 +160,7 @@ def jobs(
     from understudy.training.precision import resolved
 
     costs: dict[Any, Cost] = {}
+    checked: set[Any] = set()
     made: dict[tuple[str, int], Job] = {}
     known: dict[str, Any] = {}
     for seed in seeds:
@@ -174,8 +175,12 @@ def jobs(
 
             teachers = tuple(job_of(name) for name in stage.teachers)
             start = job_of(stage.start) if isinstance(stage.start, str) else None
-            if stage.network not in costs:
-                costs[stage.network] = _cost(here, dataset)
+            # Two factories may have one name and version; files of weights are a stage's own.
+            what = (stage.network, id(stage.network.factory))
+            files = (str(stage.weights), str(stage.start) if isinstance(stage.start, Path) else "")
+            if (what, files) not in checked:
+                costs[what] = _cost(here, dataset)
+                checked.add((what, files))
             definition = define(
                 here,
                 dataset,
@@ -195,7 +200,7 @@ def jobs(
                 start=start,
                 policy=policy,
                 view_seed=view_seed,
-                cost=costs[stage.network],
+                cost=costs[what],
             )
     return list(made.values())
 

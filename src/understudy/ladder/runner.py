@@ -105,7 +105,8 @@ def run(
             place = Processes(parallel, store=store.folder, dataset=dataset, stop=stop)
         again_at: dict[str, float] = {}
         try:
-            while not stop():
+            # A worker may be told to stop when this process is not; then the run ends too.
+            while not stop() and not any(o.state == "interrupted" for o in outcomes.values()):
                 _leave_out(outcomes, watcher)
                 ready = [
                     key
@@ -182,12 +183,13 @@ def _take(
         again_at[event.key] = time.monotonic() + 1.0
         return
     elif event.kind == "damaged":
-        watcher.said(event.message)
         outcome.state = "waiting"
+        _look(outcome, store, watcher)  # its own record may be what is damaged
         for needed in outcome.job.inputs:
             again = outcomes[needed.key]
-            again.state, again.result = "waiting", None
-            _look(again, store, watcher)
+            if again.state == "done":  # else another stage said so before, and it is being made again
+                again.state, again.result = "waiting", None
+                _look(again, store, watcher)
         return
     else:
         outcome.state = "failed" if event.kind == "failed" else "interrupted"

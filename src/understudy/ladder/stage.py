@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +48,10 @@ class Network:
     version: str = ""
 
     def __post_init__(self) -> None:
+        from understudy.models.limits import check_width
+        from understudy.models.names import check_name
+
         if self.factory is None:
-            from understudy.models.names import check_name
 
             check_name(self.name)
         elif not self.version:
@@ -58,8 +59,7 @@ class Network:
                 f"the factory of {self.name!r} needs a version of your choice, such as version='1': "
                 f"kept results are found again by it."
             )
-        if not (isinstance(self.width, int | float) and math.isfinite(self.width) and 0 < self.width <= 64):
-            raise BadInput(f"width is a number in (0, 64]; got {self.width!r} for {self.name}.")
+        check_width(self.width)
 
     @property
     def label(self) -> str:

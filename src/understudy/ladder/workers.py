@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -136,22 +137,38 @@ class Here:
 def _work(pipe: Connection, stop: Any, store: Path, dataset: Dataset, parent: int) -> None:
     """A worker process: makes the jobs that come through ``pipe`` until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which tells everyone to stop
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+
+    def halt(number: int = 0, frame: object = None) -> None:
+        stop.value = True
+
+    signal.signal(signal.SIGTERM, halt)
 
     def stopping() -> bool:
-        return stop.is_set() or os.getppid() != parent  # the parent was killed: keep a checkpoint and end
+        return stop.value or os.getppid() != parent  # the parent was killed: keep a checkpoint and end
 
     def tell(event: Event) -> None:
         try:
             pipe.send(event)
         except OSError:
-            stop.set()
+            halt()
 
     while True:
         try:
             job = pipe.recv()
         except (EOFError, OSError):
             return
+        except (
+            Exception
+        ) as error:  # what a job refers to is not found here: a factory of the parent's __main__
+            tell(
+                Event(
+                    key="",
+                    kind="failed",
+                    message=f"a worker process cannot find what it is made of ({_in_one_line(error)}). "
+                    f"Define its factory at the top of a module that can be imported, or run with --jobs 1.",
+                )
+            )
+            continue
         tell(attempt(job, store=store, dataset=dataset, tell=tell, stop=stopping))
 
 
@@ -179,7 +196,8 @@ class Processes:
     ) -> None:
         self.context = multiprocessing.get_context("spawn")
         self.count, self.store, self.dataset, self.stop = count, store, dataset, stop
-        self.halt = self.context.Event()
+        # Without a lock: a process that is killed while it holds one would stop all others for ever.
+        self.halt = self.context.RawValue(ctypes.c_bool, False)
         self.workers: list[_Worker] = []
 
     def free(self) -> int:
@@ -188,10 +206,15 @@ class Processes:
     def submit(self, job: Job) -> None:
         idle = next((worker for worker in self.workers if worker.job is None), None) or self._begin()
         try:
-            idle.pipe.send(job)
-        except (AttributeError, TypeError, ValueError, OSError) as error:
-            if isinstance(error, OSError):
-                raise
+            try:
+                idle.pipe.send(job)
+            except OSError:  # it was killed while it had nothing to do
+                self._lost(idle)
+                idle = self._begin()
+                idle.pipe.send(job)
+        except OSError:
+            raise
+        except Exception as error:  # whatever refuses to be sent says so in its own way
             raise BadInput(
                 f"stage {job.name!r} cannot be sent to another process ({error}). "
                 f"Define its factory at the top of a module, or run with --jobs 1."
@@ -211,7 +234,7 @@ class Processes:
 
     def events(self, timeout: float) -> list[Event]:
         if self.stop():
-            self.halt.set()
+            self.halt.value = True
         happened: list[Event] = []
         pipes: dict[Any, _Worker] = {worker.pipe: worker for worker in self.workers}
         if not pipes:
@@ -223,6 +246,8 @@ class Processes:
             except (EOFError, OSError):
                 happened += self._lost(worker)
                 continue
+            if not event.key and worker.job is not None:  # it could not read which job it is
+                event = replace(event, key=worker.job.key)
             if event.kind not in ("progress", "say"):
                 worker.job = None
             happened.append(event)
@@ -242,14 +267,14 @@ class Processes:
         return [
             Event(
                 key=worker.job.key,
-                kind="interrupted" if self.halt.is_set() else "failed",
+                kind="interrupted" if self.halt.value else "failed",
                 message=f"its worker process {how}{hint}; run the same command again, it goes on from its checkpoint.",
             )
         ]
 
     def close(self) -> None:
         if any(worker.job is not None for worker in self.workers):
-            self.halt.set()
+            self.halt.value = True
         for worker in self.workers:
             worker.pipe.close()
         for worker in self.workers:

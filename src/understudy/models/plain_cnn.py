@@ -66,8 +66,8 @@ class PlainCNN(nn.Module):
         BadInput: no such size, or the image is too small for the poolings.
 
     References:
-        Mirzadeh et al. 2020, arXiv:1902.03393, section 4 (even sizes).
-        Son et al. 2021, arXiv:2009.08825, section 4 (odd sizes).
+        Mirzadeh et al. 2020, arXiv:1902.03393 (even sizes).
+        Son et al. 2021, arXiv:2009.08825 (odd sizes).
 
     >>> sum(p.numel() for p in PlainCNN(2, classes=100).parameters())
     215172

@@ -47,7 +47,7 @@ class VGG(nn.Module):
 
     References:
         Simonyan & Zisserman 2015, arXiv:1409.1556, table 1 (A, B, D); the small-image form and vgg-8: Tian et al.
-        2020, arXiv:1910.10699, section 4.1. Convolutions start as N(0, 2 / (k * k * outputs)), the head as
+        2020, arXiv:1910.10699. Convolutions start as N(0, 2 / (k * k * outputs)), the head as
         N(0, 0.01 ** 2), biases as 0.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
     policy = policy_of(recipe)
     policy.check_fits(height=dataset.height, width=dataset.width)
     ladder = ladder_of(recipe, dataset)
+    _check_memory(ladder, dataset)
     made = jobs(
         ladder,
         dataset,
@@ -66,6 +68,28 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
             "Give one seed, or keep a validation split."
         )
     return Built(recipe=recipe, dataset=dataset, ladder=ladder, jobs=made)
+
+
+def _check_memory(ladder: Ladder, dataset: Dataset) -> None:
+    """Refuses networks that cannot be held by this machine, before one of them is made.
+
+    Training holds weights, gradients, the optimiser's state and a copy while a checkpoint is written: 16 bytes a
+    parameter. Activations, which depend on the batch, come on top and are not counted.
+    """
+    import torch
+
+    from understudy.models.names import is_built_in
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for network in {stage.network for stage in ladder.stages if is_built_in(stage.network.name)}:
+        with torch.device("meta"):  # shapes without numbers
+            parameters = sum(weights.numel() for weights in network.build(dataset).parameters())
+        if 16 * parameters > memory:
+            raise BadInput(
+                f"{network.label} has {parameters / 1e9:.1f} billion parameters on these images; training it takes "
+                f"{16 * parameters / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f} GB of memory. "
+                f"Choose a smaller network, width or image size."
+            )
 
 
 def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:

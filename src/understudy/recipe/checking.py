@@ -12,13 +12,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.compat import expanded
-from understudy.recipe.reading import long_form
+from understudy.recipe.reading import cut, long_form
 from understudy.recipe.schema import Model, Recipe, StageEntry, Teaching
 from understudy.training.settings import Training
 
-_TRAINING: TypeAdapter[Training] = TypeAdapter(Training)
-_TEACHING: TypeAdapter[Teaching] = TypeAdapter(Teaching)
-_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Training, Teaching, Recipe)}
 
 
 def check(raw: Mapping[str, Any]) -> Recipe:
@@ -30,92 +28,156 @@ def check(raw: Mapping[str, Any]) -> Recipe:
     whole = long_form(json.loads(json.dumps(raw)))
     if whole.get("compat") is not None:
         whole = expanded(whole)
-    recipe: Recipe = _validated(_RECIPE, whole, "")
+    recipe: Recipe = _validated(Recipe, whole, "")
     _check_models(recipe)
     return recipe
 
 
 def training_of(recipe: Recipe, model: Model, path: str) -> Training:
     """The recipe's training with what differs for one network."""
-    merged = {**json.loads(_TRAINING.dump_json(recipe.training)), **model.training}
-    training: Training = _validated(_TRAINING, merged, path)
+    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **model.training}
+    training: Training = _validated(Training, merged, path)
     return training
 
 
 def teaching_of(recipe: Recipe, entry: StageEntry, path: str) -> Teaching:
     """The recipe's teaching with what differs for one stage."""
-    teaching: Teaching = _validated(_TEACHING, {**recipe.teaching.model_dump(), **entry.teaching}, path)
+    teaching: Teaching = _validated(Teaching, {**recipe.teaching.model_dump(), **entry.teaching}, path)
     return teaching
 
 
-def _validated(adapter: TypeAdapter[Any], value: Any, path: str) -> Any:
+def _validated(kind: type, value: Any, path: str) -> Any:
     """``value`` checked; the first error as one line."""
-    if adapter is not _TRAINING and isinstance(value, dict) and isinstance(value.get("training"), dict):
-        _known_training(value["training"], f"{path}training")
-    elif adapter is _TRAINING:
-        _known_training(value, path.rstrip("."))
+    if kind is Training:
+        _known_training(value, path)
+    elif isinstance(value.get("training"), dict):
+        _known_training(value["training"], f"{path}training.")
     try:
         # JSON mode: lists become tuples, and a word is never taken for a number
-        return adapter.validate_json(json.dumps(value, allow_nan=False), strict=True)
+        return _ADAPTERS[kind].validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValidationError as error:
-        raise BadInput(_first(error, value, path)) from error
+        raise BadInput(_first(error, kind, value, path)) from error
 
 
 def _known_training(said: Mapping[str, Any], path: str) -> None:
     possible = list(Training.__dataclass_fields__)
     for key in said:
         if key not in possible:
-            raise BadInput(
-                f"{path}.{key} is no key. Possible: {listed(possible)}.{suggestion(key, possible)}"
-            )
+            raise BadInput(_unknown(path + cut(key, quoted=False), key, possible))
 
 
-def _first(error: ValidationError, value: Any, path: str) -> str:
+def _first(error: ValidationError, kind_of_value: type, value: Any, path: str) -> str:
     problems = error.errors(include_url=False)
     # Of several, an unknown key says most: what was meant is then also missing.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    steps = [
-        step
-        for step in problem["loc"]
-        if not (isinstance(step, str) and step.startswith(("function-", "constrained-", "tuple[", "json")))
-    ]
-    where = path + ".".join(str(step) for step in _real(steps, value))
-    if problem["type"] == "extra_forbidden":
-        key = str(steps[-1])
-        possible = _keys_beside(steps)
-        return f"{where} is no key. Possible: {listed(possible)}.{suggestion(key, possible)}"
-    if problem["type"] == "missing":
+    steps = list(_real(problem["loc"], value))
+    if "size" in steps:  # of a number and of a pair, pydantic complains about both
+        steps = steps[: steps.index("size") + 1]
+    where = path + ".".join(cut(str(step), quoted=False) for step in steps)
+    kind, given, limits = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(where, str(steps[-1]), _keys_beside(steps, kind_of_value))
+    if kind == "missing":
         return f"{where} is missing."
-    message = problem["msg"]
-    if problem["type"] == "value_error":
-        inner = message.removeprefix("Value error, ")
-        return (
-            inner
-            if where in ("", "training") or where.rstrip(".") in inner
-            else f"{where.rstrip('.')}: {inner}"
-        )
-    shown = json.dumps(problem["input"], ensure_ascii=False, default=str)
+    if kind == "value_error":
+        # Training's own checks; they speak of the recipe's training, which need not be where this one stands
+        inner = problem["msg"].removeprefix("Value error, ")
+        return path.removesuffix("training.") + inner if path else inner
+    shown = json.dumps(given, ensure_ascii=False, default=str)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    message = message.replace("Input should be", "it should be")
-    message = message[0].lower() + message[1:]
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
-    hint = ""
-    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        hint = suggestion(problem["input"], re.findall(r"'([^']*)'", message))
-    return f"{where} is {shown}; {message}.{hint}"
+    example = _EXAMPLES.get(steps[-1], "") if steps else ""
+    hint = f", such as {example}" if example else ""
+    if kind == "literal_error":
+        possible = re.findall(r"'([^']*)'", limits["expected"]) or [limits["expected"]]
+        near = _SAME.get(str(given), "") if _SAME.get(str(given)) in possible else ""
+        meant = f" Did you mean {near!r}?" if near else suggestion(str(given), possible)
+        return f"{where} is {shown}; it can be {listed(possible)}.{meant}"
+    if steps and steps[-1] == "size":
+        return f"{where} is {shown}; it is a number of pixels from 1 to 4096, or [height, width]."
+    if kind in ("model_type", "dataclass_type") and limits.get("class_name") == "Model":
+        return f"{where} is {shown}; it should be a network such as plain_cnn-4, or keys such as {{name: plain_cnn-4}}."
+    if kind in ("too_short", "too_long"):
+        at_least = kind == "too_short"
+        count = limits["min_length" if at_least else "max_length"]
+        how_many = f"{'at least' if at_least else 'at most'} {count} {'entry' if count == 1 else 'entries'}"
+        return f"{where} is {shown}; it should have {how_many}{hint}."
+    if kind in ("string_too_short", "string_too_long"):
+        wanted = (
+            "should not be empty"
+            if kind == "string_too_short"
+            else f"has {limits['max_length']} signs at most"
+        )
+        return f"{where} is {shown}; it {wanted}."
+    if kind in _LIMITS:
+        sign, name = _LIMITS[kind]
+        limit = limits[name]
+        return f"{where} is {shown}; it should be {sign} {limit if isinstance(limit, int) else f'{limit:g}'}."
+    wanted = next((ours for theirs, ours in _WANTED.items() if kind.startswith(theirs)), "")
+    if not wanted:
+        message = problem["msg"]
+        return f"{where} is {shown}; {message[0].lower() + message[1:]}."
+    return f"{where} is {shown}; it should be {wanted}{hint}."
 
 
-_WORDS = {
-    "an object": "a mapping of keys",
-    "a valid array": "a list",
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid string": "a word",
-    "a valid boolean": "true or false",
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-    "greater than": "more than",
+def _unknown(where: str, key: str, possible: Sequence[str]) -> str:
+    meant = _SAME.get(key.lower(), "")
+    near = f" Did you mean {meant!r}?" if meant in possible else suggestion(key, possible)
+    return f"{where} is no key. Possible: {listed(possible)}.{near}"
+
+
+# what other programs call the same thing
+_SAME = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "alpha": "soft_weight",
+    "lambda": "soft_weight",
+    "lambda_": "soft_weight",
+    "t": "temperature",
+    "tau": "temperature",
+    "wd": "weight_decay",
+    "scheduler": "schedule",
+    "dtype": "precision",
+    "amp": "precision",
+    "seed": "seeds",
+    "model": "models",
+    "dataset": "data",
+    "gpu": "cuda",
+    "cuda:0": "cuda",
+    "adam": "adamw",
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "takd": "chain",
+    "dgkd": "dense",
+}
+_EXAMPLES = {
+    "data": "{name: digits}",
+    "seeds": "[0, 1, 2]",
+    "controls": "[scratch, direct]",
+    "assistants": "[plain_cnn-8, plain_cnn-4]",
+    "milestones": "[0.5, 0.75]",
+    "teacher_weights": "[1, 0.5]",
+    "models": "{teacher: plain_cnn-10, student: plain_cnn-2}",
+    "ladder": "{shape: dense}",
+    "stochastic": "{keep: 0.75}",
+    "transforms": "[{name: ColorJitter, brightness: 0.2}]",
+    "columns": "{image: img, label: fine_label}",
+}
+_LIMITS = {
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+    "greater_than": ("more than", "gt"),
+    "less_than": ("less than", "lt"),
+}
+_WANTED = {
+    "model": "keys with values",
+    "dataclass": "keys with values",
+    "dict": "keys with values",
+    "list": "a list",
+    "tuple": "a list",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a word",
+    "bool": "true or false",
 }
 
 
@@ -131,9 +193,9 @@ def _real(steps: Sequence[Any], value: Any) -> Iterator[Any]:
             yield step
 
 
-def _keys_beside(steps: Sequence[Any]) -> list[str]:
+def _keys_beside(steps: Sequence[Any], top: type) -> list[str]:
     """The keys that are possible where an unknown one stood."""
-    here: Any = Recipe
+    here: Any = top
     for step in steps[:-1]:
         if isinstance(step, int):
             continue
@@ -153,6 +215,13 @@ def _types(annotation: Any) -> Iterator[Any]:
     yield annotation
     for inner in get_args(annotation):
         yield from _types(inner)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name too long for any file, a folder that may not be looked into
+        return False
 
 
 def _check_models(recipe: Recipe) -> None:
@@ -226,5 +295,5 @@ def _check_models(recipe: Recipe) -> None:
         training_of(recipe, model, f"{path}.training.")
         for key in ("weights", "start"):
             file = getattr(model, key)
-            if file is not None and not Path(file).is_file():
-                raise BadInput(f"{path}.{key}: there is no file {file}.")
+            if file is not None and not _is_file(file):
+                raise BadInput(f"{path}.{key}: there is no file {cut(file, quoted=False)}.")

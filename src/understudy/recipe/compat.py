@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from understudy.errors import BadInput, listed, suggestion
+from understudy.recipe.reading import cut
 from understudy.recipe.schema import Compat
 
 # What the official codes do, as plain keys; a key that the recipe sets itself is left as it is.
@@ -54,7 +55,8 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
     compat = whole.pop("compat")
     if compat not in get_args(Compat):
         raise BadInput(
-            f"compat is {compat!r}; it can be {listed(get_args(Compat))}.{suggestion(str(compat), get_args(Compat))}"
+            f"compat is {cut(str(compat))}; it can be {listed(get_args(Compat))}."
+            f"{suggestion(str(compat), get_args(Compat))}"
         )
     official = _OFFICIAL[compat]
     for section in ("data", "teaching", "training"):
@@ -75,11 +77,14 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
 
     models = whole.get("models")
     if isinstance(models, dict):
-        for model in (models.get("teacher"), models.get("student"), *(models.get("assistants") or [])):
+        assistants = models.get("assistants")
+        between = assistants if isinstance(assistants, list) else []  # what else it may be is refused later
+        for model in (models.get("teacher"), models.get("student"), *between):
             by_family(model)
     ladder = whole.get("ladder")
     if isinstance(ladder, dict):
-        for entry in ladder.get("stages") or []:
+        stages = ladder.get("stages")
+        for entry in stages if isinstance(stages, list) else []:
             by_family(entry.get("model") if isinstance(entry, dict) else None)
         if compat == "dgkd" and ladder.get("shape") == "dense" and "stochastic" not in ladder:
             ladder["stochastic"] = {"mode": "exact_k", "drop": 1}

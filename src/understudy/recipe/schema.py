@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from understudy.recipe.reading import written
 from understudy.training.settings import Training
 
 Shape = Literal["scratch", "direct", "chain", "dense", "paths"]
@@ -15,7 +15,7 @@ Control = Literal["scratch", "direct", "direct_long", "chain", "dense"]
 Compat = Literal["takd", "dgkd"]
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Width = Annotated[float, Field(gt=0, le=64)]
+Width = Annotated[float, Field(gt=0, le=16)]
 Size = (
     Annotated[int, Field(ge=1, le=4096)]
     | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
@@ -23,6 +23,7 @@ Size = (
 Statistics = tuple[Annotated[float, Field(ge=-10, le=10)], ...]
 Deviations = tuple[Annotated[float, Field(gt=0, le=10)], ...]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+File = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class _Section(BaseModel):
@@ -51,8 +52,8 @@ class Data(_Section):
     """Where images come from. Exactly one of name, path and hub."""
 
     name: Name | None = Field(None, description="a set that ships with a package: digits")
-    path: Name | None = Field(None, description="an .npz file or a folder of class folders")
-    hub: Name | None = Field(None, description="a data set of the Hugging Face hub, or a local copy of one")
+    path: File | None = Field(None, description="an .npz file or a folder of class folders")
+    hub: File | None = Field(None, description="a data set of the Hugging Face hub, or a local copy of one")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the training images")
     split_seed: Seed = Field(0, description="of the splits; does not vary with seeds")
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -82,8 +83,8 @@ class Model(_Section):
     size: Size | None = Field(None, description="its own image size in pixels")
     mean: Statistics | None = Field(None, description="its own normalisation")
     std: Deviations | None = None
-    weights: Name | None = Field(None, description="a file of weights, taken as they are: nothing is trained")
-    start: Name | None = Field(None, description="a file of weights to begin training with")
+    weights: File | None = Field(None, description="a file of weights, taken as they are: nothing is trained")
+    start: File | None = Field(None, description="a file of weights to begin training with")
     training: dict[str, Any] = Field(
         {}, description="what differs from the recipe's training for this network"
     )
@@ -172,4 +173,4 @@ class Recipe(_Section):
 
     def as_yaml(self) -> str:
         """:meth:`as_dict` as a file."""
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return written(self.as_dict())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 NOTHING = "–"  # stands where there is no figure, so that it is never mistaken for a zero
 
 
@@ -109,6 +111,22 @@ def plain(text: object) -> str:
     """
     joined = " ".join(str(text).split())
     return "".join(letter for letter in joined if letter.isprintable())
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` cut in its middle to ``width`` characters: often only the end of a name tells it from others.
+
+    >>> shortened("dense/plain_cnn-8, seed 1", 17), shortened("dense", 17)
+    ('dense/pl…, seed 1', 'dense')
+    """
+    if cell_len(text) <= width:
+        return text
+    left, right = "", ""
+    while cell_len(left + right) + cell_len(text[len(left)]) < width:
+        left = text[: len(left) + 1]
+        if cell_len(left + right) + cell_len(text[-len(right) - 1]) < width:
+            right = text[-len(right) - 1 :]
+    return f"{left}…{right}"
 
 
 def listing(words: list[str]) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from understudy.report import numbers
-from understudy.report.drawing import HEIGHT, WIDTH, drawing
+from understudy.report.drawing import drawing
 from understudy.report.numbers import plain
 from understudy.report.result import read_result
 from understudy.report.tables import CONTROL, problems, to_control
 from understudy.store.files import write_text
 
 FILE = "report.html"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def write_report(folder: Path) -> Path:
@@ -40,6 +41,7 @@ def write_report(folder: Path) -> Path:
 
 def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
     """The page as HTML; everything that a person or a data set named is escaped."""
+    summary = [_row(entry, result) for entry in result["summary"]]
     template = resources.files("understudy.report").joinpath("page.html.jinja").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -56,12 +58,12 @@ def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
     page = environment.from_string(template).render(
         title=title,
         headline=headline(result),
-        complete=result["complete"],
         missing=missing(result),
         problems=problems(result),
         drawing=drawing(result),
-        box={"width": WIDTH, "height": HEIGHT},
-        summary=[_row(entry, result) for entry in result["summary"]],
+        summary=summary,
+        compared=any(row["to_control"] is not None for row in summary),
+        intervals=any(row["interval"] for row in summary),
         control=CONTROL,
         stages=result["stages"],
         data=result["data"],
@@ -109,23 +111,25 @@ def headline(result: Mapping[str, Any]) -> str:
     if delivered is None:
         return "Nothing is delivered yet."
     name = delivered["name"]
-    stage: Mapping[str, Any] = next((s for s in result["stages"] if s["name"] == name and s["seed"] == delivered["seed"]), {})
+    stage: Mapping[str, Any] = next(
+        (s for s in result["stages"] if s["name"] == name and s["seed"] == delivered["seed"]), {}
+    )
     entry: Mapping[str, Any] = next((e for e in result["summary"] if e["name"] == name), {})
-    text = f"Delivered: {plain(name)}"
+    text = f"{'Delivered' if result['complete'] else 'Delivered so far'}: {plain(name)}"
     if model := stage.get("model") or entry.get("model"):
         text += f" ({plain(model)})"
     text += f", seed {delivered['seed']}"
     own = (stage.get("test") or {}).get("accuracy")
     if own is not None:
-        text += f", {numbers.percent(own)} % of the test images right"
+        text += f", {numbers.percent(own)}{PERCENT} of the test images right"
     text += "."
     if entry.get("std") is not None:
-        text += f" Over {entry['n']} seeds {numbers.accuracy(entry['mean'], entry['std'])} %."
+        text += f" Over {entry['n']} seeds {numbers.accuracy(entry['mean'], entry['std'])}{PERCENT}."
     difference = to_control(entry, result["summary"]) if entry else None
     if difference is not None:
         control = next(e for e in result["summary"] if e["name"] == CONTROL)
         text += (
             f" {numbers.points(difference)} points to {CONTROL}, the same student taught by the teacher alone "
-            f"({numbers.accuracy(control['mean'], control.get('std'))} %)."
+            f"({numbers.accuracy(control['mean'], control.get('std'))}{PERCENT})."
         )
     return text

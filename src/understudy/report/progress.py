@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from understudy.ladder.runner import Outcome, Watcher
-from understudy.report.numbers import duration, percent, plain
+from understudy.report.numbers import duration, percent, plain, shortened
 
 if TYPE_CHECKING:
     from understudy.ladder.graph import Job
@@ -130,12 +131,17 @@ class Display:
             self._line(f"{self.name(job)}: {plain(event.message)}")
         elif event.kind == "progress" and event.progress is not None:
             at = self.running.setdefault(job.key, _Running(job=job, began=self.clock(), said=self.clock()))
-            at.progress, at.elsewhere = event.progress, False
+            progress = event.progress
+            if (
+                not progress.losses and at.progress is not None
+            ):  # between two epochs those of the last one stand
+                progress = replace(progress, losses=at.progress.losses)
+            at.progress, at.elsewhere = progress, False
             if at.first is None:
-                at.first = _part(event.progress)
-                at.tenths = event.progress.epoch * 10 // max(1, event.progress.epochs)
+                at.first = _part(progress)
+                at.tenths = progress.epoch * 10 // max(1, progress.epochs)
             if not self.live:
-                self._log(at, event.progress)
+                self._log(at, progress)
 
     def _log(self, at: _Running, progress: Progress) -> None:
         now = self.clock()
@@ -211,12 +217,11 @@ class Display:
             return f"{name}  begins"
         filled = round(_part(at.progress) * BAR)
         parts = [(3, "━" * filled + "╌" * (BAR - filled)), *pieces(at.progress)]
-        room = max(width - len(name) - 2, width // 2)
+        room = max(width - cell_len(name) - 2, width // 2)
         while len(parts) > 1 and len("  ".join(text for _, text in parts)) > room:
             parts.remove(max(parts, key=lambda part: part[0]))
         figures = "  ".join(text for _, text in parts)
-        room = width - len(figures) - 2
-        return f"{name if len(name) <= room else name[: max(1, room - 1)] + '…'}  {figures}"
+        return f"{shortened(name, max(4, width - len(figures) - 2))}  {figures}"
 
     def seconds_left(self) -> float | None:
         """A guess for the whole run: each stage by its multiply-adds, at the pace of those seen; None without any."""
@@ -264,7 +269,7 @@ def pieces(progress: Progress) -> list[tuple[int, str]]:
         said.append((2, f"loss {progress.losses['total']:.3f}"))
     parts = [f"{plain(name)} {value:.3f}" for name, value in progress.losses.items() if name != "total"]
     if len(parts) > 1:  # one part is the total itself
-        said.append((5, f"({', '.join(parts)})"))
+        said.append((5, ", ".join(parts)))
     if "accuracy" in progress.validation:
         said.append((1, f"validation {percent(progress.validation['accuracy'])} %"))
     said.append((4, f"{progress.images_per_second:,.0f} images/s"))

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from understudy.errors import BadInput, listed
+from understudy.recipe.reading import read_file
 from understudy.report.statistics import mean_std_interval
 from understudy.store import files
 
@@ -35,25 +35,22 @@ def check_out(out: Path, recipe: Mapping[str, Any], *, force: bool) -> None:
     Raises:
         BadInput: it holds another run (the keys that differ are named), or something that is no run.
     """
-    if out.is_file():
-        raise BadInput(f"--out {out} is a file; name a folder.")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
     there = out / RECIPE
-    if not there.exists():
-        if force:
-            return
-        raise BadInput(f"--out {out} holds files that no run left. Choose another folder.")
-    if force:
-        return
     try:
-        before = yaml.safe_load(there.read_text("utf-8"))
-        if not isinstance(before, dict):
-            raise TypeError("not a mapping")
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise BadInput(
-            f"{there} cannot be read; choose another --out, or --force to write over this run."
-        ) from error
+        for place in (out, *out.parents):
+            if place.exists() and not place.is_dir():
+                what = "is a file" if place == out else f"lies below {place}, which is a file"
+                raise BadInput(f"--out {out} {what}; name a folder.")
+        if force or not out.is_dir() or not any(out.iterdir()):
+            return
+        if not there.exists():
+            raise BadInput(f"--out {out} holds files that no run left. Choose another folder.")
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be used: {error.strerror}. Choose another folder.") from error
+    try:
+        before = read_file(there)
+    except BadInput as error:
+        raise BadInput(f"{error} Choose another --out, or --force to write over this run.") from error
     differing = []
     for key in {**before, **recipe}:
         old, new = before.get(key), recipe.get(key)
@@ -98,7 +95,8 @@ def alone(out: Path, store: Path) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f"out-{name}.lock", thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        with files.explained(place):
+            lock.acquire(timeout=0)
     except Timeout:
         raise BadInput(
             f"another run writes into {out} at this moment; choose another --out or wait."
@@ -244,6 +242,12 @@ def choose(outcomes: Sequence[Outcome], ladder: Ladder) -> Outcome | None:
         key=lambda o: o.result.record["validation"].get("accuracy", 0.0) if o.result else 0.0,
         default=None,
     )
+
+
+def withdraw(out: Path) -> None:
+    """Removes a student that another run left in ``out``: none of this run is finished."""
+    for name in (STUDENT, STUDENT_CARD):
+        (out / name).unlink(missing_ok=True)
 
 
 def deliver(out: Path, chosen: Outcome, *, store: Store, dataset: Dataset) -> None:

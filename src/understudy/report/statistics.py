@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from statistics import fmean, stdev
 
 
 def mean_std_interval(values: Sequence[float]) -> tuple[float, float | None, tuple[float, float] | None]:
@@ -30,11 +30,11 @@ def mean_std_interval(values: Sequence[float]) -> tuple[float, float | None, tup
     """
     if not values or not all(math.isfinite(value) for value in values):
         raise ValueError(f"mean and deviation need one or more finite values; got {list(values)!r}")
-    mean = fmean(values)
+    mean = statistics.mean(values)  # exact, where fmean([0.1] * 3) is not 0.1
     if len(values) == 1:
         return mean, None, None
     from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats would take long to import
 
-    std = stdev(values)
+    std = statistics.stdev(values)
     half = float(stdtrit(len(values) - 1, 0.975)) * std / math.sqrt(len(values))
     return mean, std, (mean - half, mean + half)

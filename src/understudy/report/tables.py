@@ -50,7 +50,12 @@ def _fitted(
             header = columns[i].header
             made.add_column(Text(header), justify=side, no_wrap=not columns[i].text, overflow=overflow)
         for row in rows:
-            made.add_row(*(row[i][:cut] if columns[i].text else row[i] for i in kept))
+            cells = [
+                row[i] if isinstance(row[i], Text) else Text(str(row[i])) for i in kept
+            ]  # never as markup
+            made.add_row(
+                *(cell[:cut] if columns[i].text else cell for i, cell in zip(kept, cells, strict=True))
+            )
         return made
 
     room = console.options.update(width=10_000)
@@ -69,7 +74,7 @@ def _fitted(
 
 
 def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Table:
-    """One run: every stage over its seeds, the delivered one marked, and below it what went wrong.
+    """One run: every stage over its seeds, the delivered one marked; what went wrong is for :func:`problems` to say.
 
     Args:
         result: the content of ``result.json``.
@@ -85,10 +90,10 @@ def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Tab
         rows.append([name, *_figures(entry, result)])
     below = []
     if delivered is not None:
-        below.append(f"* delivered: seed {delivered['seed']}, the last step's weights")
+        below.append(
+            f"* delivered{'' if result['complete'] else ' so far'}: seed {delivered['seed']}, the last step's weights"
+        )
     below += _how_to_read(result["summary"])
-    if found := problems(result):
-        below += ["", *found]
     return _fitted(
         [_Column(header="stage", text=True), *_FIGURES],
         rows,
@@ -99,13 +104,13 @@ def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Tab
 
 
 _FIGURES = (
-    _Column(header="model", text=True, drop=3),
+    _Column(header="model", text=True, drop=4),
     _Column(header="parameters", drop=5),
-    _Column(header="MMAC", drop=2),
+    _Column(header="MMAC", drop=3),
     _Column(header="epochs", drop=6),
     _Column(header="n", drop=1),
     _Column(header="accuracy, %"),
-    _Column(header=f"to {CONTROL}", drop=4),
+    _Column(header=f"to {CONTROL}", drop=2),
 )
 
 

@@ -37,12 +37,13 @@ def size_of(folder: Path) -> int:
 
 
 def last_written(place: Path) -> float | None:
-    """When anything in ``place`` (a folder or a file) was last written, None where it is gone."""
+    """When a file in ``place`` (a folder or a file) was last written, None where it is gone."""
     times = []
     for path in (place, *place.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime)
-    return max(times, default=None)
+            times.append((path.is_file(), path.stat().st_mtime))
+    # A folder's own time changes when something in it is removed, so it counts only where there is no file.
+    return max(times, default=(False, None))[1]
 
 
 def last_used(store: Store, key: str) -> float | None:
@@ -79,14 +80,16 @@ def gc(
     cleaned = Cleaned()
     now = time.time()
     leased = store.leased()
+    swept: dict[Path, int] = {}
     for part in files.leftovers(store.folder):
         written = last_written(part)
         if written is None or now - written <= 3600:  # younger ones may be in the middle of being written
             continue
-        cleaned.leftovers += 1
-        cleaned.bytes += size_of(part)
+        swept[part] = size_of(part)
         if not dry_run:
             remove(part)
+    cleaned.leftovers += len(swept)
+    cleaned.bytes += sum(swept.values())
     damaged = store.folder / "damaged"
     if damaged.is_dir():
         for old in sorted(damaged.iterdir()):
@@ -99,7 +102,10 @@ def gc(
     for key in store.keys():
         used = last_used(store, key)
         if used is not None:
-            stages.append((used, size_of(store.place(key)), key))
+            place = store.place(key)
+            # in a dry run leftovers in it are still there, and counted already
+            counted = sum(size for part, size in swept.items() if dry_run and place in part.parents)
+            stages.append((used, size_of(place) - counted, key))
     total = sum(size for _, size, _ in stages)
     for used, size, key in sorted(stages):
         too_old = older_than_days is not None and now - used > older_than_days * 86400

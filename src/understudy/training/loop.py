@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ from understudy.data.dataset import Dataset, Split
 from understudy.data.views import PLAIN, View, ViewPolicy
 from understudy.errors import Interrupted, StageFailed
 from understudy.models.preprocessing import Preprocessing
+from understudy.store import files
 from understudy.store.results import CHECKPOINTS, METRICS
 from understudy.teaching.method import Method, Step
 from understudy.training import checkpoint, precision
@@ -351,10 +353,18 @@ class _Kept:
         self.device, self.say = device, say
 
     def log(self, line: Mapping[str, Any]) -> None:
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+        path = self.folder / METRICS
+        with files.explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that follows counts on these bytes
 
     def write(self, at: Position, *, seconds: float) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise StageFailed(
+                f"a weight is not a finite number any more in epoch {at.epoch + 1}. Try a smaller training.lr or "
+                f"training.clip: 1.0; the last good checkpoint is kept."
+            )
         log = self.folder / METRICS
         at.seconds = seconds
         at.metrics_bytes = log.stat().st_size if log.exists() else 0
@@ -371,13 +381,16 @@ class _Kept:
         checkpoint.write(self.folder / CHECKPOINTS, tree, step=at.number)
 
     def resume(self) -> Position:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         tree = checkpoint.read(
             self.folder / CHECKPOINTS, damaged=lambda path: self.say(f"{path} is damaged and passed over")
         )
         at = Position() if tree is None else Position(**tree["position"])
-        with (self.folder / METRICS).open("ab") as file:
-            file.truncate(at.metrics_bytes)  # lines written after the checkpoint are written again
+        log = self.folder / METRICS
+        with files.explained(log), log.open("ab") as file:
+            # Lines written after the checkpoint are written again; a log that is shorter is not filled up.
+            file.truncate(min(at.metrics_bytes, file.tell()))
         if tree is None:
             return at
         self.model.load_state_dict(tree["model"])

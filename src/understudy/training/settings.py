@@ -140,10 +140,11 @@ class Training:
             del said["milestones"], said["gamma"]
         if self.schedule == "one_cycle":
             del said["warmup"]
+        if not self.weight_decay:
+            del said["decay"]
+        # left out at their defaults, so that the knob could be added without new keys
         for name, default in (("clip", None), ("ema", None), ("accumulate", 1), ("decay", "all")):
-            if (
-                said[name] == default
-            ):  # left out at their defaults, so that the knob could be added without new keys
+            if name in said and said[name] == default:
                 del said[name]
         del said["label_smoothing"]  # the task's definition holds it
         if self.device == "cuda":

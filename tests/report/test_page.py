@@ -1,0 +1,284 @@
+"""The page is whole, escaped, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy.errors import BadInput
+from understudy.report.drawing import drawing
+from understudy.report.page import write_report
+
+Results = Callable[..., dict[str, Any]]
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+CLOSED = {"rect", "path"}  # written <rect .../>, as SVG allows
+SHAPES = ["made_up", "one_stage", "unfinished", "every_path", "twenty"]
+
+
+class Parsed(HTMLParser):
+    """Tags, attributes and text; fails where a tag is closed that is not the last one opened."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in CLOSED
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def written(folder: Path, result: dict[str, Any], *, recipe: str | None = "seeds: [0, 1, 2]\n") -> str:
+    (folder / "result.json").write_text(json.dumps(result), "utf-8")
+    if recipe is not None:
+        (folder / "recipe.yaml").write_text(recipe, "utf-8")
+    page = write_report(folder)
+    assert page == folder / "report.html"
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".part-")] == []
+    return page.read_text("utf-8")
+
+
+def sample(name: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    found = request.getfixturevalue(name)
+    return dict(found()) if name == "made_up" else dict(found)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_gives_a_whole_page(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    result = sample(name, request)
+    page = Parsed(written(tmp_path, result))
+    assert page.count("rect") == len(result["ladder"]["graph"])
+    assert sum(tag == "path" and "arrow" in (a.get("class") or "") for tag, a in page.tags) == (
+        len(result["ladder"]["edges"])
+    )
+    assert page.count("tr") == 2 + len(result["summary"]) + len(result["stages"])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_page_asks_nobody_for_anything(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    text = written(tmp_path, sample(name, request))
+    for tag, attributes in Parsed(text).tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base", "form")
+        for attribute, value in attributes.items():
+            assert attribute not in ("src", "href", "srcset", "action", "data")
+            assert not attribute.startswith("on")
+            assert all(target == "head" for target in re.findall(r"url\(#?([^)]*)\)", value or ""))
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+
+
+def test_the_head_says_what_was_delivered_and_how_it_compares(made_up: Results, tmp_path: Path) -> None:
+    text = Parsed(written(tmp_path, made_up())).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert (
+        "Delivered: dense (plain_cnn-2), seed 1, 61.73 % of the test images right. Over 3 seeds 61.42 ± 0.31 %. "
+        "+1.42 points to direct, the same student taught by the teacher alone (60.00 ± 0.30 %)."
+    ) in text
+    for said in (
+        "seeds: [0, 1, 2]",
+        "understudy run recipe.yaml --seeds 3",
+        "2.13.0",
+        "ab" * 32,
+        "8 × 8 × 1",
+    ):
+        assert said in text
+
+
+def test_one_seed_claims_no_deviation(one_stage: dict[str, Any], tmp_path: Path) -> None:
+    text = Parsed(written(tmp_path, one_stage)).text
+    assert "58.12" in text
+    assert "±" not in text
+    assert "interval" not in text
+
+
+def test_an_unfinished_run_says_what_is_missing_and_why(unfinished: dict[str, Any], tmp_path: Path) -> None:
+    text = Parsed(written(tmp_path, unfinished)).text
+    assert "Nothing is delivered yet." in text
+    assert "This run is not finished: 9 of 12 stages are done." in text
+    assert "dense, seed 0 failed: its loss became NaN in epoch 3." in text
+
+
+def test_a_student_that_was_delivered_before_all_is_done_is_said_to_be_so(
+    unfinished: dict[str, Any], tmp_path: Path
+) -> None:
+    unfinished["delivered"] = {"name": "dense", "seed": 2, "key": "f" * 40}
+    text = Parsed(written(tmp_path, unfinished)).text
+    assert (
+        "Delivered so far: dense (plain_cnn-2), seed 2, 61.11\N{NO-BREAK SPACE}% of the test images" in text
+    )
+    assert "This run is not finished" in text
+
+
+def test_a_run_whose_stages_wait_has_a_page_too(made_up: Results, tmp_path: Path) -> None:
+    result = made_up()
+    result |= {"complete": False, "delivered": None}
+    for stage in result["stages"]:
+        stage |= {"state": "waiting", "seconds": None, "from_store": False, "validation": {}, "test": {}}
+    for entry in result["summary"]:
+        entry |= {"n": 0, "mean": None, "std": None, "interval": None}
+    text = Parsed(written(tmp_path, result)).text
+    assert "0 of 12 stages are done." in text
+    assert "7 more. Run the same command again" in text
+
+
+def test_a_run_that_has_just_begun_has_a_page_too(made_up: Results, tmp_path: Path) -> None:
+    result = made_up()
+    result |= {"complete": False, "delivered": None, "stages": [], "summary": []}
+    text = Parsed(written(tmp_path, result, recipe=None)).text
+    assert "0 of 0 stages are done. Not begun: teacher, dense/plain_cnn-8," in text
+    assert "No stage is finished yet." in text
+    assert "There was no recipe.yaml" in text
+
+
+def test_what_people_named_cannot_become_markup(made_up: Results, tmp_path: Path) -> None:
+    evil = "<b onclick='x'>&amp;\"</script><script>alert(1)</script>"
+    arm = (evil, "student", evil, (), 10, 10, (0.5,))
+    result = made_up((arm,), delivered=(evil,), controls=(), shape=evil, bad={(evil, 0): ("failed", evil)})
+    result["data"] |= {"name": evil, "class_names": [evil], "fingerprint": evil}
+    result |= {"environment": {evil: evil}, "command": evil}
+    result["delivered"] = {"name": evil, "seed": 0, "key": evil}
+    folder = tmp_path / "run <i> & co"
+    folder.mkdir()
+    page = Parsed(written(folder, result, recipe=evil))
+    assert (
+        page.count("b") == page.count("script") == page.count("i") - 1 == 0
+    )  # one <i> is the legend's square
+    assert page.text.count(evil) >= 8
+    assert "run <i> & co" in page.text
+
+
+def test_the_recipe_is_shown_as_it_is_even_where_it_is_not_utf8(made_up: Results, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"# caf\xe9\nseeds: [0]\n")
+    assert "seeds: [0]" in written(tmp_path, made_up(), recipe=None)
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_page(made_up: Results, tmp_path: Path) -> None:
+    result = made_up()
+    result["data"]["class_names"] = ["\ud800"]
+    written(tmp_path, result)
+
+
+def test_the_template_travels_with_the_package() -> None:
+    assert resources.files("understudy.report").joinpath("page.html.jinja").is_file()
+
+
+def test_a_report_is_written_anew_over_an_older_one(made_up: Results, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old", "utf-8")
+    assert "old" not in written(tmp_path, made_up())[:20]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"version": 1, "compl', "is damaged: it is not JSON"),
+        ("", "is damaged: it is not JSON"),
+        ("[]", "is damaged: its version is None, not 1"),
+        ("{}", "is damaged: its version is None, not 1"),
+        ('{"version": true}', "is damaged: its version is True"),
+        ('{"version": 0}', "is damaged: its version is 0, not 1"),
+        ('{"version": 2}', "has version 2, this understudy reads version 1"),
+        ('{"version": 1, "complete": true}', "is damaged: ladder: Field required"),
+        ("\udcff", "is damaged: it is not JSON"),
+        ("[" * 100_000, "is damaged: it is not JSON"),
+    ],
+)
+def test_a_damaged_or_newer_result_is_refused_with_one_line(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BadInput) as caught:
+        write_report(tmp_path)
+    assert words in str(caught.value)
+    assert str(tmp_path / "result.json") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_figure_that_is_a_word_is_damage(made_up: Results, tmp_path: Path) -> None:
+    result = made_up()
+    result["summary"][3]["mean"] = "0.61"
+    with pytest.raises(BadInput, match=r"damaged: summary\.3\.mean: Input should be a valid number"):
+        written(tmp_path, result)
+
+
+def test_a_folder_without_a_result_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere.result\.json is not there.*--out"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_fields_that_a_later_writer_adds_are_no_damage(made_up: Results, tmp_path: Path) -> None:
+    result = made_up()
+    result["more"] = {"figures": [1, 2]}
+    result["summary"][0]["median"] = 0.7
+    written(tmp_path, result)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_boxes_stand_apart_inside_the_drawing(name: str, request: pytest.FixtureRequest) -> None:
+    drawn = drawing(sample(name, request))
+    for box in drawn.boxes:
+        assert 0 <= box.x <= drawn.width - drawn.box_width
+        assert 0 <= box.y <= drawn.height - drawn.box_height
+    places = sorted((box.x, box.y) for box in drawn.boxes)
+    for (x, y), (next_x, next_y) in pairwise(places):
+        assert next_x > x + drawn.box_width or (next_x == x and next_y > y + drawn.box_height)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_arrows_lead_to_the_right_and_pass_behind_no_box(name: str, request: pytest.FixtureRequest) -> None:
+    drawn = drawing(sample(name, request))
+    for arrow in drawn.arrows:
+        x = y = 0.0
+        for command, figures in re.findall(r"([MCH])([^MCH]*)", arrow.path):
+            points = [float(number) for number in re.findall(r"-?[\d.]+", figures)]
+            if command == "H":  # the part that passes a column
+                for box in drawn.boxes:
+                    if x - 1 <= box.x <= points[0]:
+                        assert not box.y < y < box.y + drawn.box_height
+            assert points[-2 if command != "H" else 0] >= x
+            x, y = (points[0], y) if command == "H" else (points[-2], points[-1])
+
+
+def test_what_teaches_nobody_stands_in_the_last_column(made_up: Results) -> None:
+    boxes = {box.about.split(",")[0]: box for box in drawing(made_up()).boxes}
+    last = boxes["dense"].x
+    assert boxes["scratch"].x == boxes["direct"].x == last
+    assert boxes["teacher"].x < boxes["dense/plain_cnn-8"].x < boxes["dense/plain_cnn-4"].x < last
+    assert [name for name, box in boxes.items() if box.delivered] == ["dense"]
+    assert [name for name, box in boxes.items() if box.kind == "control"] == ["scratch", "direct"]
+
+
+def test_long_names_are_cut_to_fit_and_their_ends_stay(made_up: Results) -> None:
+    name = "a" * 30 + "-end"
+    arm = (name, "student", "timm/" + "m" * 60 + ".in1k", (), 1, 1, (0.5,))
+    (box,) = drawing(made_up((arm,), delivered=(name,), controls=())).boxes
+    assert max(map(len, box.title)) <= 20
+    assert box.title[-1].endswith("-end")
+    assert box.small[0].endswith(".in1k")
+    assert name in box.about

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import platform
+
+import pytest
+import torch
+
+from understudy import __version__
+from understudy.errors import BadInput
+from understudy.training import Training, precision
+
+
+@pytest.fixture
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def some_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.usefixtures("no_cuda")
+def test_auto_takes_bf16_where_the_processor_computes_it_itself(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "native_bf16", lambda device: native)
+    resolved = precision.resolved(Training(precision="auto", device="auto"))
+    assert resolved == Training(precision="bf16" if native else "fp32", device="cpu")
+
+
+@pytest.mark.usefixtures("some_cuda")
+def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(precision, "native_bf16", lambda device: bool(asked.append(device)))
+    assert precision.resolved(Training()) == Training(precision="fp32", device="cuda")
+    assert asked == ["cuda"]
+
+
+@pytest.mark.parametrize("given", ["fp32", "bf16"])
+@pytest.mark.usefixtures("some_cuda")
+def test_what_was_said_stays(given: str) -> None:
+    said = Training(precision=given, device="cpu", lr=0.3)  # type: ignore[arg-type]
+    assert precision.resolved(said) == said
+    assert precision.resolved(precision.resolved(said)) == said
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_a_device_that_is_not_there_is_refused_and_not_replaced() -> None:
+    with pytest.raises(BadInput) as error:
+        precision.resolved(Training(device="cuda"))
+    assert str(error.value) == (
+        "training.device is cuda, and this machine shows no CUDA device to torch "
+        f"{torch.__version__}. Set device: cpu (or auto), or install a CUDA build of torch."
+    )
+
+
+def test_bf16_runs_networks_in_bf16_and_keeps_their_weights() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with precision.autocast(Training(precision="bf16", device="cpu")):
+        assert layer(torch.ones(2, 4)).dtype == torch.bfloat16
+        assert layer.weight.dtype == torch.float32
+    with precision.autocast(Training(precision="fp32", device="cpu")):
+        assert layer(torch.ones(2, 4)).dtype == torch.float32
+    assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+
+def test_the_number_of_threads_is_what_it_was_afterwards_also_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with precision.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        with precision.threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == before + 1
+    with pytest.raises(ZeroDivisionError), precision.threads(before + 2):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+
+
+def test_a_figure_has_versions_and_processor_beside_it() -> None:
+    said = precision.environment()
+    assert json.loads(json.dumps(said)) == said
+    assert said["understudy"] == __version__
+    assert said["torch"] == torch.__version__
+    assert said["python"] == platform.python_version()
+    assert said["device"] == "cpu"
+    assert said["processor"]
+    assert "gpu" not in said
+
+
+def test_whether_bf16_is_native_is_known_for_this_processor() -> None:
+    assert precision.native_bf16("cpu") in (True, False)
