@@ -224,7 +224,7 @@ def test_a_failed_stage_stops_only_those_that_need_it(dataset: Dataset, tmp_path
         stage("below", "wild", "teacher", role="assistant"),
         stage("student", "below"),
         stage("direct", "teacher"),
-        stage("scratch", role="student"),
+        stage("scratch", role="student", training=training(lr=0.01)),
     ]
     ended: list[str] = []
     store = Store(tmp_path)
@@ -487,10 +487,9 @@ def test_a_record_that_goes_bad_under_the_run_that_makes_it_is_set_aside(
     store, said = Store(tmp_path), []  # type: ignore[var-annotated]
 
     def begin(job: Job) -> None:
-        place = store.place(job.key)
-        if not place.exists():
-            place.mkdir(parents=True)
-            (place / "stage.json").write_text("no record")
+        if not said:
+            store.place(job.key).mkdir(parents=True)
+            (store.place(job.key) / "stage.json").write_text("no record")
 
     (outcome,) = run(
         all_jobs[:1], store=store, dataset=dataset, watcher=Watcher(began=begin, said=said.append)

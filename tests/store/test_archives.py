@@ -24,7 +24,7 @@ from understudy.errors import BadInput, Damaged, UnderstudyError
 from understudy.store import Store, files
 from understudy.store.files import CannotWrite
 from understudy.store.housekeeping import export, import_, verify
-from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS
+from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS, sealed
 
 KEY = key_for(1)
 
@@ -183,7 +183,7 @@ def stage_members(
         "files": {WEIGHTS: {"sha256": files.sha256_of_bytes(b"content"), "bytes": 7}},
         **(changes or {}),
     }
-    return [file_member(f"{key}/{WEIGHTS}"), file_member(f"{key}/{RECORD}", json.dumps(record).encode())]
+    return [file_member(f"{key}/{WEIGHTS}"), file_member(f"{key}/{RECORD}", json.dumps(sealed(record)).encode())]
 
 
 def written(archive: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:

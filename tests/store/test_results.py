@@ -19,7 +19,7 @@ from tests.store.stages import (
 from understudy.errors import BadInput, Damaged
 from understudy.store import Store, files
 from understudy.store.files import CannotWrite
-from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS
+from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS, sealed
 
 KEY = key_for(1)
 
@@ -219,10 +219,19 @@ def test_a_record_of_another_form_is_damaged(harm: Any, store: Store) -> None:
     path = finished_stage(store).folder / RECORD
     record = json.loads(path.read_text("utf-8"))
     harm(record)
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(sealed(record)))
     with pytest.raises(Damaged) as error:
         store.result(KEY)
-    assert str(error.value) == f"{path} does not say what a finished stage {KEY} says"
+    assert str(error.value) == f"{path} does not say what a finished stage {KEY} says, or was changed"
+
+
+def test_a_changed_figure_in_a_record_is_noticed(store: Store) -> None:
+    path = finished_stage(store).folder / RECORD
+    record = json.loads(path.read_text("utf-8"))
+    record["seconds"] = 12.5
+    path.write_text(json.dumps(record))
+    with pytest.raises(Damaged, match="or was changed"):
+        store.result(KEY)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"version":'])

@@ -79,9 +79,13 @@ def test_modes_come_back_after_an_error_too() -> None:
     model = made_model()
     model[3].eval()
     before = [module.training for module in model.modules()]
-    with pytest.raises(ZeroDivisionError), evaluating(model):
+
+    def fail() -> None:
         assert not any(module.training for module in model.modules())
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        fail()
     assert [module.training for module in model.modules()] == before
 
 

@@ -74,7 +74,7 @@ def test_names_are_those_of_the_student_not_of_what_is_trained_beside_it() -> No
 
 
 def test_a_name_that_spares_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no_decay names '0.weigth'") as error:
+    with pytest.raises(ValueError, match=r"no_decay names '0\.weigth'") as error:
         build_optimizer(Training(), [made_model()], no_decay=["0.weigth"])
     assert str(error.value) == (
         "no_decay names '0.weigth', which is no parameter of the student. Did you mean '0.weight'?"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_rate_makes_no_jumps(schedule: str, steps: int, warmup: float) -> None
     rates = factors(schedule, steps, warmup_steps=warmup_steps)
     rise = max(1 / warmup_steps if warmup_steps else 0, 1 / (RISE * steps))
     fall = math.pi / 2 / min(steps - warmup_steps, (1 - RISE) * steps - 1)
-    jumps = [abs(after - before) for before, after in zip(rates, rates[1:], strict=False)]
+    jumps = [abs(after - before) for before, after in pairwise(rates)]
     assert max(jumps) <= max(rise, fall) * 1.01
 
 

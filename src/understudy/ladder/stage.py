@@ -52,7 +52,6 @@ class Network:
         from understudy.models.names import check_name
 
         if self.factory is None:
-
             check_name(self.name)
         elif not self.version:
             raise BadInput(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -204,21 +205,20 @@ class Processes:
         return self.count - sum(worker.job is not None for worker in self.workers)
 
     def submit(self, job: Job) -> None:
-        idle = next((worker for worker in self.workers if worker.job is None), None) or self._begin()
         try:
-            try:
-                idle.pipe.send(job)
-            except OSError:  # it was killed while it had nothing to do
-                self._lost(idle)
-                idle = self._begin()
-                idle.pipe.send(job)
-        except OSError:
-            raise
+            content = ForkingPickler.dumps(job)
         except Exception as error:  # whatever refuses to be sent says so in its own way
             raise BadInput(
                 f"stage {job.name!r} cannot be sent to another process ({error}). "
                 f"Define its factory at the top of a module, or run with --jobs 1."
             ) from error
+        idle = next((worker for worker in self.workers if worker.job is None), None) or self._begin()
+        try:
+            idle.pipe.send_bytes(content)
+        except OSError:  # it was killed while it had nothing to do
+            self._lost(idle)
+            idle = self._begin()
+            idle.pipe.send_bytes(content)
         idle.job = job
 
     def _begin(self) -> _Worker:

@@ -236,6 +236,8 @@ def _long(recipe: Recipe) -> Ladder:
     student = recipe.ladder.student
     if student is None:
         if len(last) != 1:
+            # Unknown names and circles are why there are several ends or none: they are what to say.
+            in_order([_stage(recipe, i, entry, student="", last=last) for i, entry in enumerate(entries)])
             ends = ", ".join(last) or "none"
             raise BadInput(
                 f"ladder.student is missing: which stage is delivered? Stages that nothing is made from: {ends}."

@@ -88,8 +88,13 @@ def read_text(text: str, *, source: str = "the recipe") -> dict[str, Any]:
 
 def written(value: Mapping[str, Any]) -> str:
     """``value`` as the text of a recipe; :func:`read_text` gives the same value back."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return text
+
+    def dumped(as_it_is: bool) -> str:
+        return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=as_it_is, width=100))
+
+    text = dumped(True)
+    # Unicode's other line breaks come back as spaces unless they are escaped
+    return dumped(False) if any(sign in text for sign in "\x85\u2028\u2029") else text
 
 
 def _parsed(text: str, source: str) -> Any:

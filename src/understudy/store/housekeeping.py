@@ -212,11 +212,19 @@ def export(store: Store, keys: Iterable[str], archive: Path) -> int:
             with tarfile.open(part, "w") as tar:
                 for result in results:
                     for name in (*result.record["files"], RECORD):
-                        tar.add(result.folder / name, arcname=f"{result.key}/{name}", recursive=False)
+                        tar.add(result.folder / name, arcname=f"{result.key}/{name}", recursive=False, filter=_anonymous)
             part.replace(archive)
         finally:
             part.unlink(missing_ok=True)
     return len(results)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without this machine's user and times: the same stages give the same archive."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
 
 
 def import_(store: Store, archive: Path) -> tuple[int, int]:

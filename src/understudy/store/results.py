@@ -33,11 +33,19 @@ def is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and len(name) <= 200 and not any(sign in name for sign in "/\\\0")
 
 
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """``record`` with a checksum of all that it says, so that a changed figure in it is noticed."""
+    rest = {name: value for name, value in record.items() if name != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return {**rest, "checksum": files.sha256_of_bytes(text.encode())}
+
+
 def is_record(record: Any, key: str) -> bool:
     """Whether ``record`` can be the ``stage.json`` of stage ``key``, so that the rest may rely on its form."""
     return (
         isinstance(record, dict)
         and record.get("key") == key
+        and record.get("checksum") == sealed(record)["checksum"]
         and isinstance(record.get("files"), dict)
         and all(
             is_file_name(name)
@@ -183,7 +191,7 @@ class Store:
         if version != VERSION:
             raise BadInput(f"{path} has format {version!r}, this understudy reads format {VERSION}.")
         if not is_record(record, key):
-            raise Damaged(f"{path} does not say what a finished stage {key} says")
+            raise Damaged(f"{path} does not say what a finished stage {key} says, or was changed")
         return Result(key=key, folder=path.parent, record=record)
 
     def check(self, result: Result) -> None:
@@ -260,7 +268,8 @@ class Store:
         metrics = place / METRICS
         if metrics.exists():
             checksums[METRICS] = {"sha256": files.sha256_of_file(metrics), "bytes": metrics.stat().st_size}
-        whole = {"version": VERSION, "key": key, **record, "files": checksums}
+        # through JSON first: the checksum is of what a reader will find
+        whole = sealed(json.loads(json.dumps({"version": VERSION, "key": key, **record, "files": checksums})))
         files.write_json(place / RECORD, whole)
         shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
         return Result(key=key, folder=place, record=whole)

@@ -307,7 +307,7 @@ def _note(at: Position, parts: Mapping[str, Tensor], examples: int) -> None:
 
 
 def _not_finite(at: Position, parts: Mapping[str, Tensor], training: Training) -> str:
-    said = ", ".join(f"{name} {float(value):g}" for name, value in parts.items())
+    said = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
     return (
         f"the loss is not a finite number in epoch {at.epoch + 1}, batch {at.batch + 1} ({said}). "
         f"Try a smaller training.lr (now {training.lr:g}) or training.clip: 1.0; the last good checkpoint is kept."

@@ -1,0 +1,7 @@
+"""One thread for all tests: results do not depend on the machine, and small tensors are faster so."""
+
+from __future__ import annotations
+
+import torch
+
+torch.set_num_threads(1)

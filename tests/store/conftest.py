@@ -1,7 +1,0 @@
-"""One thread for all tests here: results do not depend on the machine, and small tensors are faster so."""
-
-from __future__ import annotations
-
-import torch
-
-torch.set_num_threads(1)
