@@ -60,7 +60,7 @@ def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliabilit
             f"Leave unlabelled samples out."
         )
     logits = logits.detach()
-    confidence = torch.cat([rows.double().softmax(-1).amax(-1) for rows in logits.split(ROWS)])
+    confidence = torch.cat([rows.double().softmax(-1).amax(-1) for rows in torch.split(logits, ROWS)])
     if confidence.isnan().any():
         row = int(confidence.isnan().nonzero()[0])
         raise BadInput(
@@ -125,13 +125,13 @@ def entropy_of_targets(logits: Tensor, temperature: float) -> Tensor:
         Shannon 1948, "A mathematical theory of communication", section 6.
         Hinton, Vinyals & Dean 2015, arXiv:1503.02531, Eq. 1: the softened probabilities.
 
-    >>> entropy_of_targets(torch.zeros(1, 4), temperature=2.0).exp()
-    tensor([4.0000], dtype=torch.float64)
+    >>> entropy_of_targets(torch.zeros(1, 2), temperature=4.0)  # log(2)
+    tensor([0.6931], dtype=torch.float64)
     """
     if logits.ndim != 2:
         raise BadInput(f"entropy needs logits (samples, classes); got {tuple(logits.shape)}")
     if not temperature > 0:
         raise BadInput(f"temperature is positive; got {temperature}")
-    softened = [(rows.double() / temperature).softmax(-1) for rows in logits.detach().split(ROWS)]
+    softened = [(rows.double() / temperature).softmax(-1) for rows in torch.split(logits.detach(), ROWS)]
     # entr is 0 at a probability of 0, where p * log(p) is NaN
     return torch.cat([torch.special.entr(probabilities).sum(-1) for probabilities in softened])
