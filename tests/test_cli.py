@@ -252,7 +252,6 @@ def test_jobs_side_by_side_give_the_same_bits(after: Path, understudy: Command) 
     assert one["delivered"] == two["delivered"]
 
 
-@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 def test_a_stage_that_fails_is_said_and_the_status_is_one(here: Path, understudy: Command) -> None:
     settings = ["--set", "models.student.training.lr=10000", "--set", "training.epochs=4"]
     assert understudy("run", "r.yaml", "--set", "models.student.training.schedule=constant", *settings) == 1
@@ -271,7 +270,6 @@ def test_a_stage_that_fails_is_said_and_the_status_is_one(here: Path, understudy
     assert Path("runs/r/report.html").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 def test_a_run_without_a_student_leaves_no_other_runs_student(after: Path, understudy: Command) -> None:
     settings = [
         "--set",
@@ -332,7 +330,7 @@ def test_the_store_lists_what_is_kept(after: Path, understudy: Command) -> None:
     assert understudy("store", "ls") == 0
     for stage in result("runs/a")["stages"]:
         assert stage["key"][:12] in understudy.out
-    assert f"8 stages, 0 unfinished, " in understudy.out
+    assert "8 stages, 0 unfinished, " in understudy.out
 
 
 def test_cleaning_the_store_keeps_what_is_young_or_fits(after: Path, understudy: Command) -> None:
@@ -352,7 +350,7 @@ def test_a_damaged_stage_is_found_set_aside_and_made_again(after: Path, understu
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert understudy("store", "verify") == 1
     assert str(file) in understudy.out
-    assert understudy.out.splitlines()[-1] == "7 stages are whole, 1 were damaged"
+    assert understudy.out.splitlines()[-1] == "7 stages are whole, 1 damaged"
     assert understudy("store", "verify") == 0
     assert understudy("run", "r.yaml", "--seeds", 2, "--out", "runs/a", "--quiet") == 0
     assert file.read_bytes() == whole
@@ -701,6 +699,20 @@ def test_the_module_is_the_command(finished: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "dense" in done.stdout
+
+
+def test_a_terminal_without_the_signs_of_the_table_shows_it_all_the_same(finished: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "understudy", "report", "runs/a"],
+        cwd=finished,
+        env={**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"dense \*.* \? ", done.stdout)  # where the mean and the deviation meet
 
 
 def test_a_folder_of_images_is_learned_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import shlex
 import signal
@@ -52,6 +53,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but prob
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command; every error that is meant for a person is one line, and sets the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ± shows ? in its place
+            stream.reconfigure(errors="replace")
     try:
         status = app(
             args=list(arguments) if arguments is not None else None,
@@ -74,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = 130
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except MemoryError as error:
+        _complain(
+            f"there is not enough memory ({str(error) or 'none left'}). Try smaller images or fewer of them."
+        )
         sys.exit(1)
     except OSError as error:  # the system refuses something that no layer below explains
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
@@ -169,16 +178,18 @@ def plan(
     store: StoreFolder = None,
 ) -> None:
     """The graph, its cost, what is kept already and what is to do. Nothing is trained or written."""
+    from understudy.recipe import check, read_file
+
+    _check_jobs(jobs)
+    checked = check(_changed(read_file(recipe), set_, seeds))
+
     from understudy.ladder.estimate import estimates
     from understudy.ladder.graph import warnings
-    from understudy.recipe import check, read_file
     from understudy.recipe.building import build
     from understudy.report.numbers import duration
     from understudy.report.tables import PlanRow, plan_table
     from understudy.store import Store
 
-    _check_jobs(jobs)
-    checked = check(_changed(read_file(recipe), set_, seeds))
     kept = Store(_store_of(out or Path("runs") / recipe.stem, store))
     built = build(checked)
     guessed = estimates(built.jobs, store=kept, dataset=built.dataset)
@@ -360,7 +371,7 @@ def store_verify(store: StoreFolder = None) -> None:
     problems = verify(kept)
     for problem in problems:
         print(problem)
-    _say(f"{len(finished(kept))} stages are whole, {len(problems)} were damaged")
+    _say(f"{len(finished(kept))} stages are whole, {len(problems)} damaged")
     if problems:
         raise typer.Exit(1)
 

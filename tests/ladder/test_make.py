@@ -336,7 +336,7 @@ def test_a_damaged_input_is_refused(dataset: Dataset, store: Store) -> None:
     teacher, student = jobs_of([stage("teacher"), stage("student", "teacher")], dataset)
     made(teacher, store, dataset)
     file = store.place(teacher.key) / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
     with pytest.raises(Damaged, match=r"weights\.safetensors does not have the checksum"):
         made(student, store, dataset)
     assert store.result(student.key) is None
@@ -367,6 +367,52 @@ def test_a_stop_at_the_last_look_costs_only_the_look(dataset: Dataset, store: St
     result = made(job, store, dataset, progress=note)
     assert done == []  # nothing was trained again
     assert result.record["steps"] == 6
+
+
+class Killed(BaseException):
+    """Stands for an end without a last word."""
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        ("understudy.store.files.write_bytes", set()),
+        ("understudy.store.files.write_json", {"weights.safetensors", "outputs.safetensors"}),
+        (
+            "understudy.store.results.shutil.rmtree",
+            {"weights.safetensors", "outputs.safetensors", "stage.json"},
+        ),
+    ],
+)
+def test_a_kill_while_a_stage_is_written_down_costs_no_training(
+    dataset: Dataset, store: Store, monkeypatch: pytest.MonkeyPatch, place: str, kept: set[str]
+) -> None:
+    (job,) = jobs_of([stage("a")], dataset)
+    reference = Store(store.folder.parent / "reference")
+    weights = reference.weights(made(job, reference, dataset))
+
+    def kill(*positional: Any, **named: Any) -> None:
+        raise Killed
+
+    real = make.outputs
+
+    def last_look(*positional: Any, **named: Any) -> Tensor:
+        monkeypatch.setattr(place, kill)  # from now on: the training has written its checkpoints
+        return real(*positional, **named)
+
+    monkeypatch.setattr(make, "outputs", last_look)
+    with pytest.raises(Killed):
+        made(job, store, dataset)
+    there = {path.name for path in store.place(job.key).iterdir()}
+    assert there == kept | {"metrics.jsonl", "checkpoint"}
+    assert (store.result(job.key) is not None) == ("stage.json" in kept)
+    monkeypatch.undo()
+
+    done: list[int] = []
+    result = made(job, store, dataset, progress=lambda progress: done.append(progress.batch))
+    assert done == []
+    assert same_tensors(store.weights(result), weights)
+    store.check(result)
 
 
 def test_the_definition_of_a_job_can_be_kept_as_it_is(dataset: Dataset) -> None:

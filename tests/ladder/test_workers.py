@@ -22,7 +22,7 @@ from understudy.ladder.workers import Event, Processes
 from understudy.store import Store
 from understudy.teaching import SoftTargets, Stochastic
 
-LONG = training(epochs=60)
+LONG = training(epochs=100)
 STOCHASTIC = SoftTargets(stochastic=Stochastic(mode="bernoulli_all", keep=0.5))
 OWN = Network(name="own", factory=small_network, version="1")
 STAGES = [

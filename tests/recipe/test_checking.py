@@ -188,6 +188,25 @@ def test_what_is_wrong_with_a_stage_is_said_with_its_whole_path(setting: str, sa
     assert refusal(setting, raw=long()).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('ladder.stages.0.name="a\\nb"', 'ladder.stages.0.name is "a\\nb"'),
+        ("ladder.stages.0.name=' '", 'ladder.stages.0.name is " "'),
+        ('ladder.stages.2.teachers=["\\e[31m"]', 'ladder.stages.2.teachers.0 is "\\u001b[31m"'),
+    ],
+)
+def test_the_name_of_a_stage_can_be_seen(setting: str, said: str) -> None:
+    assert refusal(setting, raw=long()) == (
+        f"{said}; the name of a stage is one line of visible signs without spaces at its ends."
+    )
+
+
+def test_stages_may_be_called_anything_that_can_be_seen() -> None:
+    stages = [{"name": "große Bühne > 1 #2", "model": "plain_cnn-2"}]
+    assert check({**short(), "models": None, "ladder": {"stages": stages}}).ladder.stages is not None
+
+
 # --- the official codes ---------------------------------------------------------------------------------------------
 
 CIFAR100 = {"mean": [0.507, 0.487, 0.441], "std": [0.267, 0.256, 0.276]}

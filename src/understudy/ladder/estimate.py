@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from understudy.errors import Damaged
 from understudy.ladder.graph import Job
 from understudy.store.results import CHECKPOINTS, Store
 from understudy.training import precision
@@ -48,7 +49,7 @@ def estimates(all_jobs: Sequence[Job], *, store: Store, dataset: Dataset) -> dic
     for job in all_jobs:
         if job.key in found:
             continue
-        if store.result(job.key) is not None:
+        if _is_kept(store, job.key):
             found[job.key] = Estimate(state="kept", seconds=0.0, bytes=0)
             continue
         training = job.stage.training or precision.resolved(Training())
@@ -72,6 +73,13 @@ def estimates(all_jobs: Sequence[Job], *, store: Store, dataset: Dataset) -> dic
             state="resumes" if resumes else "to do", seconds=seconds, bytes=weights + outputs + 2 * weights
         )
     return found
+
+
+def _is_kept(store: Store, key: str) -> bool:
+    try:
+        return store.result(key) is not None
+    except Damaged:  # a run sets it aside and makes it again
+        return False
 
 
 def _seconds_an_image(job: Job, dataset: Dataset, training: Training, *, backward: bool) -> float:

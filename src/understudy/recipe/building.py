@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
 from understudy.recipe.checking import teaching_of, training_of
-from understudy.recipe.schema import Model, Recipe, StageEntry, Stochastic, Teaching
+from understudy.recipe.schema import Data, Model, Recipe, StageEntry, Stochastic, Teaching, Views
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -46,7 +48,8 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
 
     dataset = dataset_of(recipe, cache=cache)
     policy = policy_of(recipe)
-    policy.check_fits(height=dataset.height, width=dataset.width)
+    with _keys_of("data.views"):
+        policy.check_fits(height=dataset.height, width=dataset.width)
     ladder = ladder_of(recipe, dataset)
     _check_memory(ladder, dataset)
     made = jobs(
@@ -97,7 +100,8 @@ def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:
     from understudy.data import load
 
     said = recipe.data.model_dump(exclude={"views"})
-    return load(**said, cache=cache)
+    with _keys_of("data"):
+        return load(**said, cache=cache)
 
 
 def policy_of(recipe: Recipe) -> ViewPolicy:
@@ -105,7 +109,21 @@ def policy_of(recipe: Recipe) -> ViewPolicy:
     from understudy.data.views import ViewPolicy
 
     said = recipe.data.views.model_dump(exclude={"seed"})
-    return ViewPolicy(**{**said, "transforms": tuple(said["transforms"])})
+    with _keys_of("data.views"):
+        return ViewPolicy(**{**said, "transforms": tuple(said["transforms"])})
+
+
+@contextlib.contextmanager
+def _keys_of(section: str) -> Iterator[None]:
+    """Complaints of the layers below that begin with an argument's name begin with the recipe's key instead."""
+    fields = {"data": Data.model_fields, "data.views": Views.model_fields}[section]
+    try:
+        yield
+    except BadInput as error:
+        word = re.match(r"\w*", str(error))
+        if word is None or word[0] not in fields:
+            raise
+        raise BadInput(f"{section}.{error}") from error
 
 
 def ladder_of(recipe: Recipe, dataset: Dataset) -> Ladder:

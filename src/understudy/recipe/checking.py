@@ -108,6 +108,8 @@ def _first(error: ValidationError, kind_of_value: type, value: Any, path: str) -
             else f"has {limits['max_length']} signs at most"
         )
         return f"{where} is {shown}; it {wanted}."
+    if kind == "string_pattern_mismatch":
+        return f"{where} is {shown}; the name of a stage is one line of visible signs without spaces at its ends."
     if kind in _LIMITS:
         sign, name = _LIMITS[kind]
         limit = limits[name]

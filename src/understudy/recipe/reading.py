@@ -229,8 +229,8 @@ def changed(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         BadInput: no ``=``, a value that is not YAML, or a path through something that is not a mapping or a list.
 
-    >>> changed({"training": {"epochs": 3}}, ["training.epochs=30", "seeds=[0, 1]"])
-    {'training': {'epochs': 30}, 'seeds': [0, 1]}
+    >>> changed({"training": {"epochs": 3}, "controls": []}, ["training.epochs=30", "seeds=[0, 1]"])
+    {'training': {'epochs': 30}, 'controls': [], 'seeds': [0, 1]}
     """
     whole = long_form(json.loads(json.dumps(raw)))
     for setting in settings:

@@ -23,6 +23,9 @@ Size = (
 Statistics = tuple[Annotated[float, Field(ge=-10, le=10)], ...]
 Deviations = tuple[Annotated[float, Field(gt=0, le=10)], ...]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+StageName = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\s\p{C}]([^\p{C}\p{Zl}\p{Zp}]*[^\s\p{C}])?$")
+]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -125,10 +128,10 @@ class Teaching(_Section):
 class StageEntry(_Section):
     """One stage of the long form."""
 
-    name: Name
+    name: StageName
     model: Model
-    teachers: list[Name] = []
-    start: Name | None = Field(None, description="another stage whose weights it begins with")
+    teachers: list[StageName] = []
+    start: StageName | None = Field(None, description="another stage whose weights it begins with")
     teaching: dict[str, Any] = Field({}, description="what differs from the recipe's teaching")
     stochastic: Stochastic | None = None
 
@@ -139,7 +142,7 @@ class LadderSection(_Section):
     shape: Shape | None = Field(None, description="scratch, direct, chain (TAKD), dense (DGKD) or paths")
     stochastic: Stochastic | None = None
     stages: list[StageEntry] | None = Field(None, description="the long form")
-    student: Name | None = Field(None, description="long form: the stage that is delivered")
+    student: StageName | None = Field(None, description="long form: the stage that is delivered")
 
 
 class DirectLong(_Section):

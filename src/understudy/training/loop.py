@@ -362,7 +362,7 @@ class _Kept:
     def write(self, at: Position, *, seconds: float) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise StageFailed(
-                f"a weight is not a finite number any more in epoch {at.epoch + 1}. Try a smaller training.lr or "
+                f"a weight is not a finite number any more after batch {at.number}. Try a smaller training.lr or "
                 f"training.clip: 1.0; the last good checkpoint is kept."
             )
         log = self.folder / METRICS

@@ -1,0 +1,82 @@
+"""Is a training well? Warnings in plain words, from what was logged; nothing here changes a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SMALL_SHARE = 0.01  # of the gradient: a term below it hardly teaches
+LARGE_GAP = 0.25  # between training and validation accuracy, as fractions
+STILL = 1e-6  # relative movement of a loss over all epochs that counts as none
+MANY_SKIPPED = 0.1  # share of batches that taught nothing
+
+
+def chance(classes: int, samples: int) -> float:
+    """The accuracy that guessing reaches on ``samples`` images but once in about a thousand: 1/classes + 3 deviations.
+
+    >>> round(chance(10, 1000), 3)
+    0.128
+    """
+    guess = 1 / classes
+    return guess + 3 * math.sqrt(guess * (1 - guess) / max(1, samples))
+
+
+def teacher_warnings(name: str, validation: Mapping[str, float], *, classes: int, samples: int) -> list[str]:
+    """Said before teaching starts, of one teacher.
+
+    Args:
+        name: of the teacher.
+        validation: its metrics on the validation split; empty: nothing can be said.
+        classes: of the data.
+        samples: of the validation split.
+    """
+    accuracy = validation.get("accuracy")
+    if accuracy is None or accuracy > chance(classes, samples):
+        return []
+    return [
+        f"its teacher {name} is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
+        f"of {classes} classes. Are the weights, the order of the classes and the normalisation the right ones?"
+    ]
+
+
+def training_warnings(log: Sequence[Mapping[str, Any]], *, classes: int, samples: int, batches: int) -> list[str]:
+    """Said after a training, from the lines of its ``metrics.jsonl``.
+
+    Args:
+        log: one mapping an epoch with ``loss`` (parts by name), ``validation`` and ``train`` (``accuracy`` as
+            fractions), ``gradient`` (share of each part) and ``skipped`` (batches so far), as far as they are there.
+        classes: of the data.
+        samples: of the validation split.
+        batches: of the whole training.
+    """
+    if not log:
+        return []
+    last = log[-1]
+    said = []
+    losses = [line["loss"] for line in log if line.get("loss")]
+    for part in {name: None for loss in losses for name in loss if name != "total"}:
+        values = [loss[part] for loss in losses if part in loss]
+        if all(value == 0 for value in values):
+            said.append(f"the {part} term was exactly 0 in every epoch: it taught nothing.")
+    totals = [loss["total"] for loss in losses if "total" in loss]
+    if len(totals) > 1 and max(totals) - min(totals) <= STILL * max(map(abs, totals)):
+        said.append(f"the loss did not move from {totals[0]:g} in {len(totals)} epochs: nothing was learned.")
+    accuracy = last.get("validation", {}).get("accuracy")
+    if accuracy is not None and accuracy <= chance(classes, samples):
+        said.append(
+            f"it is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
+            f"of {classes} classes. Try a smaller training.lr, or more epochs."
+        )
+    seen = last.get("train", {}).get("accuracy")
+    if accuracy is not None and seen is not None and seen - accuracy > LARGE_GAP:
+        said.append(
+            f"it knows its training images much better than others ({100 * seen:.1f} % against {100 * accuracy:.1f} %): "
+            f"more images, augmentation or weight_decay would help more than more epochs."
+        )
+    for part, share in last.get("gradient", {}).items():
+        if share < SMALL_SHARE:
+            said.append(f"the {part} term has {100 * share:.2f} % of the gradient: it hardly teaches.")
+    if last.get("skipped", 0) > MANY_SKIPPED * max(1, batches):
+        said.append(f"{last['skipped']} of {batches} batches taught nothing, because every teacher was dropped.")
+    return said
