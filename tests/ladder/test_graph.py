@@ -19,6 +19,7 @@ from tests.ladder.tiny import (
     STUDENT,
     TEACHER,
     arrays,
+    by_name,
     jobs_of,
     keys_of,
     made_up,
@@ -33,7 +34,7 @@ from understudy.data import Dataset
 from understudy.data.views import ViewPolicy
 from understudy.errors import BadInput
 from understudy.ladder import Ladder, Network, Stage, shapes
-from understudy.ladder.graph import by_name, in_order, jobs, seed_of, warnings
+from understudy.ladder.graph import in_order, jobs, seed_of, unique, warnings
 from understudy.recipe import check, read_text
 from understudy.recipe.building import build
 from understudy.teaching import Labels, Method, SoftTargets, Step, Stochastic
@@ -622,3 +623,10 @@ def test_keys_do_not_depend_on_the_generator_either(dataset: Dataset) -> None:
     one = keys_of([stage("a", network=own()), stage("b", "a")], dataset)
     torch.manual_seed(4)
     assert keys_of([stage("a", network=own()), stage("b", "a")], dataset) == one
+
+
+def test_jobs_of_one_key_are_one_and_the_first_stands_for_them(dataset: Dataset) -> None:
+    made = jobs_of([stage("a"), stage("b", "a"), stage("same as b", "a")], dataset)
+    assert [job.name for job in made] == ["a", "b", "same as b"]
+    assert made[1].key == made[2].key
+    assert [job.name for job in unique(made).values()] == ["a", "b"]

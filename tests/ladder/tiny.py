@@ -136,3 +136,11 @@ def other_small_network(*, classes: int, channels: int, size: tuple[int, int]) -
     return nn.Sequential(
         nn.Flatten(), nn.Linear(channels * size[0] * size[1], 9), nn.ReLU(), nn.Linear(9, classes)
     )
+
+
+def by_name(all_jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs of each stage, in order of their appearance."""
+    found: dict[str, list[Job]] = {}
+    for job in all_jobs:
+        found.setdefault(job.name, []).append(job)
+    return found

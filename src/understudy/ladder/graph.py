@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -308,9 +308,9 @@ def warnings(all_jobs: Sequence[Job]) -> list[str]:
     return list(said)
 
 
-def by_name(all_jobs: Sequence[Job]) -> Mapping[str, list[Job]]:
-    """Jobs of each stage, in order of their appearance."""
-    found: dict[str, list[Job]] = {}
+def unique(all_jobs: Sequence[Job]) -> dict[str, Job]:
+    """One job for each key, the first of several, in order."""
+    found: dict[str, Job] = {}
     for job in all_jobs:
-        found.setdefault(job.name, []).append(job)
+        found.setdefault(job.key, job)
     return found

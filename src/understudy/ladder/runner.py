@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from understudy.errors import BadInput, Damaged
-from understudy.ladder.graph import Job
+from understudy.ladder.graph import Job, unique
 from understudy.ladder.workers import Event, Here, Processes, Workers
 from understudy.store.results import Result, Store
 
@@ -84,14 +84,13 @@ def run(
         raise BadInput(f"--jobs is 1 or more; got {parallel}.")
     watcher = watcher or Watcher()
     store.prepare()
-    unique = {job.key: job for job in reversed(all_jobs)}
-    unique = {job.key: unique[job.key] for job in all_jobs}
-    outcomes = {key: Outcome(job=job) for key, job in unique.items()}
+    by_key = unique(all_jobs)
+    outcomes = {key: Outcome(job=job) for key, job in by_key.items()}
 
     def here(event: Event) -> None:
-        watcher.event(unique[event.key], event)
+        watcher.event(by_key[event.key], event)
 
-    with store.lease(unique):
+    with store.lease(by_key):
         for outcome in outcomes.values():
             _look(outcome, store, watcher)
             if outcome.state == "done":
@@ -117,8 +116,8 @@ def run(
                 ]
                 for key in ready[: place.free()]:
                     outcomes[key].state = "running"
-                    watcher.began(unique[key])
-                    place.submit(unique[key])
+                    watcher.began(by_key[key])
+                    place.submit(by_key[key])
                     if stop():
                         break
                 if all(outcome.state in ("done", "failed", "left out") for outcome in outcomes.values()):

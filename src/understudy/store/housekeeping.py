@@ -212,7 +212,12 @@ def export(store: Store, keys: Iterable[str], archive: Path) -> int:
             with tarfile.open(part, "w") as tar:
                 for result in results:
                     for name in (*result.record["files"], RECORD):
-                        tar.add(result.folder / name, arcname=f"{result.key}/{name}", recursive=False, filter=_anonymous)
+                        tar.add(
+                            result.folder / name,
+                            arcname=f"{result.key}/{name}",
+                            recursive=False,
+                            filter=_anonymous,
+                        )
             part.replace(archive)
         finally:
             part.unlink(missing_ok=True)

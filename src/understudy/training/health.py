@@ -40,7 +40,9 @@ def teacher_warnings(name: str, validation: Mapping[str, float], *, classes: int
     ]
 
 
-def training_warnings(log: Sequence[Mapping[str, Any]], *, classes: int, samples: int, batches: int) -> list[str]:
+def training_warnings(
+    log: Sequence[Mapping[str, Any]], *, classes: int, samples: int, batches: int
+) -> list[str]:
     """Said after a training, from the lines of its ``metrics.jsonl``.
 
     Args:
@@ -78,5 +80,7 @@ def training_warnings(log: Sequence[Mapping[str, Any]], *, classes: int, samples
         if share < SMALL_SHARE:
             said.append(f"the {part} term has {100 * share:.2f} % of the gradient: it hardly teaches.")
     if last.get("skipped", 0) > MANY_SKIPPED * max(1, batches):
-        said.append(f"{last['skipped']} of {batches} batches taught nothing, because every teacher was dropped.")
+        said.append(
+            f"{last['skipped']} of {batches} batches taught nothing, because every teacher was dropped."
+        )
     return said

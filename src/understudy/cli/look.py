@@ -1,0 +1,69 @@
+"""Commands that look at runs, and one that makes a data set: report, compare, data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli.options import console, say
+from understudy.errors import BadInput
+
+
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+) -> None:
+    """Writes report.html of a run anew from its result.json, and shows the table."""
+    from understudy.report.page import write_report
+    from understudy.report.result import read_result
+    from understudy.report.tables import problems, summary_table
+
+    result = read_result(run_folder)
+    console().print(summary_table(result))
+    for problem in problems(result):
+        say(problem)
+    say(f"report: {write_report(run_folder)}")
+
+
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],
+) -> None:
+    """The students of several runs in one table."""
+    from understudy.report.result import read_result
+    from understudy.report.tables import compare_table, different_data, problems
+
+    if len({folder.resolve() for folder in run_folders}) < len(run_folders):
+        raise BadInput("a run stands twice; name each once.")
+    results = {str(folder): read_result(folder) for folder in run_folders}
+    console().print(compare_table(results))
+    difference = different_data(results)
+    if difference:
+        say(f"Beware: {difference}")
+    for name, result in results.items():
+        for problem in problems(result):
+            say(f"{name}: {problem}")
+
+
+def data(
+    name: Annotated[str, typer.Argument(help="What to make: tinyimagenet100-32.")],
+    source: Annotated[
+        Path, typer.Option("--from", help="The public download, unpacked: the folder tiny-imagenet-200.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("data"),
+) -> None:
+    """Makes a data set of the examples from its public download."""
+    from understudy.errors import suggestion
+
+    makers = {"tinyimagenet100-32": _tiny_imagenet}
+    if name not in makers:
+        raise BadInput(
+            f"{name!r} is no set that can be made. Possible: {', '.join(makers)}.{suggestion(name, makers)}"
+        )
+    makers[name](source, out)
+
+
+def _tiny_imagenet(source: Path, out: Path) -> None:
+    from understudy.data.tiny_imagenet import make_tinyimagenet100_32
+
+    say(str(make_tinyimagenet100_32(source, out)))

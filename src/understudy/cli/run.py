@@ -1,0 +1,184 @@
+"""Commands that train, or say what they would train: demo, run, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.cli.options import (
+    Jobs,
+    Quiet,
+    RecipeFile,
+    Seeds,
+    Set,
+    StoreFolder,
+    changed_by,
+    check_jobs,
+    command_line,
+    console,
+    notes,
+    say,
+    store_of,
+)
+from understudy.errors import BadInput, Interrupted
+
+if TYPE_CHECKING:
+    from understudy.ladder.runner import Outcome
+    from understudy.ladder.stopping import Stopper
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+    jobs: Jobs = 2,
+    store: StoreFolder = None,
+    quiet: Quiet = False,
+) -> None:
+    """Teacher, assistants and student on handwritten digits: no download, about a minute."""
+    from importlib.resources import files
+
+    from understudy.recipe import read_text
+
+    text = files("understudy").joinpath("demo.yaml").read_text("utf-8")
+    raw = read_text(text, source="the demo's recipe")
+    _run(raw, out=out, jobs=jobs, store=store, quiet=quiet)
+
+
+def run(
+    recipe: RecipeFile,
+    seeds: Seeds = None,
+    set_: Set = None,
+    jobs: Jobs = 1,
+    hours: Annotated[float | None, typer.Option(help="Stop after so many hours, with a checkpoint.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/ and the recipe's name unless said.")
+    ] = None,
+    store: StoreFolder = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over another run in --out; the store is not touched.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Trains what is not kept yet, and shows the student with its controls beside it."""
+    from understudy.recipe import read_file
+
+    raw = changed_by(read_file(recipe), set_, seeds)
+    where = out or Path("runs") / recipe.stem
+    _run(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
+
+
+def plan(
+    recipe: RecipeFile,
+    seeds: Seeds = None,
+    set_: Set = None,
+    jobs: Jobs = 1,
+    out: Annotated[Path | None, typer.Option(help="As for run.")] = None,
+    store: StoreFolder = None,
+) -> None:
+    """The graph, its cost, what is kept already and what is to do. Nothing is trained or written."""
+    from understudy.recipe import check, read_file
+
+    check_jobs(jobs)
+    checked = check(changed_by(read_file(recipe), set_, seeds))
+
+    from understudy.ladder.estimate import estimates
+    from understudy.ladder.graph import unique, warnings
+    from understudy.recipe.building import build
+    from understudy.report.numbers import duration
+    from understudy.report.tables import PlanRow, plan_table
+    from understudy.store import Store
+
+    kept = Store(store_of(out or Path("runs") / recipe.stem, store))
+    built = build(checked)
+    guessed = estimates(built.jobs, store=kept, dataset=built.dataset)
+    rows = [
+        PlanRow(
+            name=job.name,
+            seed=job.seed,
+            model=job.stage.network.label,
+            teachers=job.stage.teachers,
+            parameters=job.cost.parameters,
+            multiply_adds=job.cost.multiply_adds,
+            epochs=job.stage.training.epochs if job.stage.training else 0,
+            state=guessed[job.key].state,
+            seconds=guessed[job.key].seconds,
+        )
+        for job in unique(built.jobs).values()
+    ]
+    console().print(plan_table(rows))
+    todo = {key: estimate for key, estimate in guessed.items() if estimate.state != "kept"}
+    seconds = sum(estimate.seconds for estimate in todo.values())
+    size = sum(estimate.bytes for estimate in todo.values())
+    if todo:
+        say(
+            "Times are from a few steps on this machine"
+            + (f"; with --jobs {jobs} it takes {duration(seconds / jobs)} at best" if jobs > 1 else "")
+            + f". The store {kept.folder} grows by {size / 1e6:.1f} MB."
+        )
+    notes(built, warnings(built.jobs))
+
+
+def _run(
+    raw: dict[str, Any],
+    *,
+    out: Path,
+    jobs: int = 1,
+    hours: float | None = None,
+    store: Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> None:
+    check_jobs(jobs)
+    if hours is not None and not 0 < hours < 1e6:
+        raise BadInput(f"--hours is a positive number; got {hours:g}.")
+    from understudy.recipe import check
+    from understudy.report.run_folder import alone, check_out
+
+    recipe = check(raw)
+    check_out(out, recipe.as_dict(), force=force)
+
+    from understudy.climb import climb
+    from understudy.ladder.graph import warnings
+    from understudy.ladder.stopping import Stopper
+    from understudy.recipe.building import build
+    from understudy.report.progress import Display
+    from understudy.store import Store
+
+    kept = Store(store_of(out, store))
+    built = build(recipe, cache=kept.folder / "data" if kept.folder.is_dir() else None)
+    if not quiet:
+        notes(built, warnings(built.jobs))
+    kept.prepare()
+    with alone(out, kept.folder), Stopper(hours) as stopper, Display(built.jobs, quiet=quiet) as display:
+        outcomes = climb(
+            built,
+            out=out,
+            store=kept,
+            parallel=jobs,
+            watcher=display.watcher,
+            stop=stopper,
+            command=command_line(),
+        )
+    _finish(outcomes, out=out, stopper=stopper)
+
+
+def _finish(outcomes: Sequence[Outcome], *, out: Path, stopper: Stopper) -> None:
+    from understudy.report.result import read_result
+    from understudy.report.tables import problems, summary_table
+
+    result = read_result(out)
+    console().print(summary_table(result))
+    for problem in problems(result):
+        say(problem)
+    if result["complete"] and all(outcome.from_store for outcome in outcomes):
+        say("Every stage was kept already; nothing was trained.")
+    if result["delivered"]:
+        say(f"student: {out / 'student.safetensors'} (student.json beside it says how to build it)")
+    say(f"report:  {out / 'report.html'}")
+    states = {outcome.state for outcome in outcomes}
+    if "interrupted" in states:
+        raise Interrupted(f"{stopper.why}; run the same command again to go on from the last checkpoint.")
+    if states & {"failed", "left out"}:
+        raise typer.Exit(1)
