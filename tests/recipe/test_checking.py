@@ -345,7 +345,7 @@ def test_an_unknown_compat_is_refused() -> None:
     [
         (
             "trainig={}",
-            "trainig is no key. Possible: version, data, ladder, models, teaching, training, controls, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
+            "trainig is no key. Possible: version, data, ladder, models, teaching, training, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
         ),
         ("training.lrr=1", "training.lrr is no key."),
         (
@@ -359,7 +359,7 @@ def test_an_unknown_compat_is_refused() -> None:
         ),
         (
             "controls=[scratch, dircet]",
-            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense. Did you mean 'direct'?",
+            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense, label_smoothing, early_teacher, mean_teachers, logit_std, dkd. Did you mean 'direct'?",
         ),
         (
             "models.student.name=resnet20",
@@ -460,7 +460,7 @@ def test_a_missing_part_is_named() -> None:
         (["ladder.student=x"], "ladder.student goes with ladder.stages"),
         (["models=null"], "models is missing"),
         (["models.teacher=null"], "models.teacher is missing"),
-        (["models.assistants=[]"], "models.assistants is empty: dense climbs over assistants."),
+        (["models.assistants=[]"], "models.assistants is empty: dense needs assistants."),
         (
             ["ladder.shape=direct", "controls=[chain]", "models.assistants=[]"],
             "models.assistants is empty: chain",

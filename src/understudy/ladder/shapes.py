@@ -24,10 +24,12 @@ class Rung:
         training: how; unused where ``weights`` are given.
         weights: a file taken as it is: only for the teacher and assistants that exist already.
         start: a file of weights to begin with.
+        name: of the stage, for a teacher that is not called ``teacher``.
     """
 
     network: Network
     training: Training
+    name: str = TEACHER
     weights: Path | None = None
     start: Path | None = None
 
@@ -50,7 +52,7 @@ class Rung:
 
 def teacher_stage(teacher: Rung) -> Stage:
     """The first stage of every ladder: learns from the labels, or is given."""
-    return teacher.stage(TEACHER, role="teacher")
+    return teacher.stage(teacher.name, role="teacher")
 
 
 def scratch(student: Rung, *, name: str = "scratch") -> list[Stage]:
@@ -62,7 +64,7 @@ def direct(teacher: Rung, student: Rung, method: Method, *, name: str = "direct"
     """The student straight from the teacher."""
     return [
         teacher_stage(teacher),
-        student.stage(name, role="student", teachers=(TEACHER,), method=among(method, 1)),
+        student.stage(name, role="student", teachers=(teacher.name,), method=among(method, 1)),
     ]
 
 
@@ -151,12 +153,12 @@ def paths(teacher: Rung, assistants: Sequence[Rung], student: Rung, method: Meth
         raise BadInput(
             f"paths through {len(assistants)} assistants are {2 ** len(assistants)}; give 10 at most."
         )
-    stages = {TEACHER: teacher_stage(teacher)}
+    stages = {teacher.name: teacher_stage(teacher)}
     method = among(method, 1)
     names = labels(assistants)
     for count in range(len(assistants) + 1):
         for chosen in combinations(range(len(assistants)), count):
-            before = TEACHER
+            before = teacher.name
             for depth, position in enumerate(chosen):
                 here = " > ".join(names[i] for i in chosen[: depth + 1])
                 if here not in stages:

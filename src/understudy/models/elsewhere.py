@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.metadata
 import sys
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from understudy.errors import BadInput, MissingExtra, suggestion
-from understudy.models.preprocessing import Preprocessing
+from understudy.errors import BadInput
+from understudy.models.published import check_elsewhere, package, published_statistics
 from understudy.models.weights import first_line, head_of
 
 # these two have an extra classifier that answers in train mode only, as a second output
@@ -20,14 +17,6 @@ _WITH_AUXILIARY_HEADS = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-
-
-def check_elsewhere(source: str, name: str) -> None:
-    """Raises BadInput with the nearest name unless ``source`` (``timm`` or ``torchvision``) has a classifier ``name``."""
-    if source == "timm":
-        _check_timm(_package("timm"), name)
-    else:
-        _check_torchvision(_package("torchvision"), name)
 
 
 def build_elsewhere(
@@ -45,7 +34,7 @@ def build_elsewhere(
     """
     check_elsewhere(source, name)
     full_name = f"{source}/{name}"
-    published = published_preprocessing(source, name, channels=channels) if pretrained else None
+    published = published_statistics(source, name, channels=channels) if pretrained else None
     build = _build_timm if source == "timm" else _build_torchvision
     try:
         model = build(name, classes=classes, channels=channels, size=size, pretrained=pretrained)
@@ -63,46 +52,15 @@ def build_elsewhere(
             f"{full_name} cannot be built for {channels}-channel images of {size[0]}x{size[1]} and {classes} classes "
             f"({first_line(error)}). Choose another network or other images"
         ) from error
-    seen = published.size if published is not None and published.size is not None else size
+    seen = published.size if published is not None else size
     _check_answers(model, full_name, classes=classes, channels=channels, size=seen)
     return model
-
-
-def published_preprocessing(source: str, name: str, *, channels: int) -> Preprocessing:
-    """Mean, std and input size that the published weights were trained with.
-
-    timm folds the first convolution for 1 channel; mean and std are then averaged over the three.
-
-    Raises:
-        BadInput: no published weights, or none that can serve ``channels`` channels.
-    """
-    check_elsewhere(source, name)
-    if source == "timm":
-        timm = _package("timm")
-        if not timm.is_model_pretrained(name):
-            raise BadInput(
-                f"timm/{name} has no published weights. Leave pretrained off, or give weights as a file"
-            )
-        config = timm.get_pretrained_cfg(name)
-        mean, std, side = tuple(config.mean), tuple(config.std), tuple(config.input_size[1:])
-        if channels == 1 and len(mean) == 3:
-            mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    else:
-        models = _package("torchvision").models
-        presets = models.get_model_weights(name).DEFAULT.transforms()
-        mean, std, side = tuple(presets.mean), tuple(presets.std), (presets.crop_size * 2)[:2]
-    if len(mean) != channels:
-        raise BadInput(
-            f"the published weights of {source}/{name} are for {len(mean)} channels, the images have {channels}. "
-            f"Set the data's channels to {len(mean)}, or leave pretrained off"
-        )
-    return Preprocessing(mean=mean, std=std, size=(side[0], side[1]))
 
 
 def _build_timm(
     name: str, *, classes: int, channels: int, size: tuple[int, int], pretrained: bool
 ) -> nn.Module:
-    timm = _package("timm")
+    timm = package("timm")
     config = timm.get_pretrained_cfg(name.partition(".")[0])
     fixed = config is not None and config.fixed_input_size and not pretrained
     sized = {"img_size": size} if fixed else {}
@@ -115,7 +73,7 @@ def _build_timm(
 def _build_torchvision(
     name: str, *, classes: int, channels: int, size: tuple[int, int], pretrained: bool
 ) -> nn.Module:
-    models = _package("torchvision").models
+    models = package("torchvision").models
     options = _WITH_AUXILIARY_HEADS.get(name, {})
     model: nn.Module
     if not pretrained:
@@ -180,48 +138,3 @@ def _check_answers(
         raise BadInput(
             f"{name} answers one image with {shape}, not with (1, {classes}) logits. Choose a classifier"
         )
-
-
-def _check_timm(timm: Any, name: str) -> None:
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise BadInput(
-            f"timm has no model {name!r}.{suggestion(architecture, timm.list_models())} "
-            "timm.list_models() lists what it has"
-        )
-    tagged = timm.list_pretrained(f"{architecture}.*")
-    if tag and name not in tagged:
-        raise BadInput(
-            f"timm has no weights {tag!r} of {architecture}.{suggestion(name, tagged)} "
-            f"Possible: {', '.join(tagged) or 'none'}"
-        )
-
-
-def _check_torchvision(torchvision: Any, name: str) -> None:
-    classifiers = torchvision.models.list_models(module=torchvision.models)
-    if name not in classifiers:
-        raise BadInput(
-            f"torchvision has no classification model {name!r}.{suggestion(name, classifiers)} "
-            "torchvision.models.list_models(module=torchvision.models) lists what it has"
-        )
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"{name} models", "vision") from error
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        # the usual text is "operator torchvision::nms does not exist": compiled parts for another build of torch
-        raise BadInput(
-            f"{name} does not load: the builds of torchvision {_version('torchvision')} and torch {torch.__version__} "
-            f"do not match ({first_line(error)}). Install torch and torchvision together, both for CPU or both for "
-            "the same CUDA, as pytorch.org/get-started says for this machine"
-        ) from error
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"

@@ -99,7 +99,7 @@ def check_name(name: str) -> None:
     """
     parsed = parse_name(name)
     if parsed.family in ELSEWHERE:
-        from understudy.models.elsewhere import check_elsewhere
+        from understudy.models.published import check_elsewhere
 
         check_elsewhere(parsed.family, parsed.elsewhere)
 

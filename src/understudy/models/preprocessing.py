@@ -93,6 +93,7 @@ def preprocessing_of(name: str, pretrained: bool, *, channels: int = 3) -> Prepr
     parsed = parse_name(name)
     if not pretrained or parsed.family not in ELSEWHERE:
         return None
-    from understudy.models.elsewhere import published_preprocessing
+    from understudy.models.published import published_statistics
 
-    return published_preprocessing(parsed.family, parsed.elsewhere, channels=channels)
+    published = published_statistics(parsed.family, parsed.elsewhere, channels=channels)
+    return Preprocessing(mean=published.mean, std=published.std, size=published.size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import BadInput
+from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.checking import teaching_of, training_of
 from understudy.recipe.schema import Data, Model, Recipe, StageEntry, Stochastic, Teaching, Views
 
@@ -70,6 +70,12 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
             "among several seeds the one best on validation is delivered, and data.validation is 0. "
             "Give one seed, or keep a validation split."
         )
+    for name in recipe.compare or ():
+        possible = [student for student in ladder.students if student != "direct"]
+        if name not in possible:
+            raise BadInput(
+                f"compare names {name!r}, which is no arm beside direct. Arms: {listed(possible)}.{suggestion(name, possible)}"
+            )
     return Built(recipe=recipe, dataset=dataset, ladder=ladder, jobs=made)
 
 
@@ -128,7 +134,7 @@ def _keys_of(section: str) -> Iterator[None]:
 
 def ladder_of(recipe: Recipe, dataset: Dataset) -> Ladder:
     """The ladder of a recipe with its controls."""
-    return _long(recipe) if recipe.ladder.stages is not None else _short(recipe, dataset)
+    return _long(recipe, dataset) if recipe.ladder.stages is not None else _short(recipe, dataset)
 
 
 # --- the short form ---------------------------------------------------------------------------------------------
@@ -142,33 +148,60 @@ def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
     assistants = [_rung(recipe, m, f"models.assistants.{i}") for i, m in enumerate(recipe.models.assistants)]
     method = _method(recipe.teaching)
 
-    def arm(shape: str) -> list[Stage]:
-        if shape == "scratch":
-            return shapes.scratch(student)
-        assert recipe.models is not None
-        assert recipe.models.teacher is not None
-        teacher = _rung(recipe, recipe.models.teacher, "models.teacher")
-        if shape == "direct":
-            return shapes.direct(teacher, student, method)
-        if shape == "chain":
-            return shapes.chain(teacher, assistants, student, method)
-        if shape == "paths":
-            return shapes.paths(teacher, assistants, student, method)
-        if shape == "dense":
-            dropping = _dropping(recipe.ladder.stochastic)
-            return shapes.dense(teacher, assistants, student, method, stochastic=dropping)
-        costs = None
-        if recipe.direct_long.match == "multiply_adds":
-            costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
-        return shapes.direct_long(teacher, assistants, student, method, costs=costs)
-
+    teacher = (
+        None if recipe.models.teacher is None else _rung(recipe, recipe.models.teacher, "models.teacher")
+    )
     _check_weights(recipe)
     shape = recipe.ladder.shape
     assert shape is not None
+
+    def arm(name: str) -> list[Stage]:
+        return _arm(name, teacher, assistants, student, method, recipe, dataset)
+
     main = arm(shape)
     controls = [arm(control) for control in recipe.controls if control != shape]
     delivered = [stage.name for stage in main if stage.role == "student"]
     return Ladder(shapes.merged(main, *controls), tuple(delivered))
+
+
+def _arm(
+    name: str,
+    teacher: Rung | None,
+    assistants: Sequence[Rung],
+    student: Rung,
+    method: SoftTargets,
+    recipe: Recipe,
+    dataset: Dataset,
+) -> list[Stage]:
+    """The stages of a shape or control."""
+    from understudy.ladder import rivals, shapes
+
+    if name == "scratch":
+        return shapes.scratch(student)
+    if name == "label_smoothing":
+        return rivals.label_smoothing(student)
+    assert teacher is not None
+    if name == "direct":
+        return shapes.direct(teacher, student, method)
+    if name == "chain":
+        return shapes.chain(teacher, assistants, student, method)
+    if name == "paths":
+        return shapes.paths(teacher, assistants, student, method)
+    if name == "dense":
+        dropping = _dropping(recipe.ladder.stochastic)
+        return shapes.dense(teacher, assistants, student, method, stochastic=dropping)
+    if name == "early_teacher":
+        return rivals.early_teacher(teacher, student, method)
+    if name == "mean_teachers":
+        return rivals.mean_teachers(teacher, assistants, student, method)
+    if name == "logit_std":
+        return rivals.logit_std(teacher, student)
+    if name == "dkd":
+        return rivals.dkd(teacher, student)
+    costs = None
+    if recipe.direct_long.match == "multiply_adds":
+        costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
+    return shapes.direct_long(teacher, assistants, student, method, costs=costs)
 
 
 def _check_weights(recipe: Recipe) -> None:
@@ -241,7 +274,7 @@ def _multiply_adds(network: Network, dataset: Dataset) -> int:
 # --- the long form ----------------------------------------------------------------------------------------------
 
 
-def _long(recipe: Recipe) -> Ladder:
+def _long(recipe: Recipe, dataset: Dataset) -> Ladder:
     from understudy.ladder import Ladder
     from understudy.ladder.graph import in_order
 
@@ -269,7 +302,7 @@ def _long(recipe: Recipe) -> Ladder:
         raise BadInput(
             f"the student {student!r} has weights: the student is what is taught; use model.start."
         )
-    return Ladder((*stages, *_controls(recipe, ladder, student)), (student,))
+    return Ladder((*stages, *_controls(recipe, dataset, ladder, student)), (student,))
 
 
 def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, last: Sequence[str]) -> Stage:
@@ -305,51 +338,44 @@ def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, la
         raise BadInput(f"{path}: {error}") from error
 
 
-def _controls(recipe: Recipe, ladder: Ladder, student: str) -> list[Stage]:
+def _controls(recipe: Recipe, dataset: Dataset, ladder: Ladder, student: str) -> list[Stage]:
     """Controls of a ladder given stage by stage: the same student, taught otherwise."""
-    from dataclasses import replace
-
-    from understudy.teaching import Labels
-
     names = {stage.name for stage in ladder.stages}
     end = ladder[student]
-    assert end.training is not None
     above = _above(ladder, student)
     roots = [stage for stage in above if stage.role == "teacher"]
+    teacher = _as_rung(roots[0]) if roots else None
+    assistants = [_as_rung(stage) for stage in above if stage.role != "teacher"]
+    method = _method(recipe.teaching.model_copy(update={"teacher_weights": None}))
     made: list[Stage] = []
     for control in recipe.controls:
         if control in names:
-            continue
-        if control == "scratch":
-            if end.teachers or isinstance(end.start, str):
-                made.append(
-                    replace(end, name="scratch", role="student", teachers=(), start=None, method=Labels())
-                )
             continue
         if control in ("chain", "dense"):
             raise BadInput(
                 f"controls: {control} goes with the short form; write its stages under ladder.stages."
             )
-        if not roots:
+        if control == "scratch" and not (end.teachers or isinstance(end.start, str)):
+            continue  # the student learns from nobody anyway
+        if teacher is None and control not in ("scratch", "label_smoothing"):
             continue  # nobody teaches: there is no direct way either
-        training = end.training
-        if control == "direct_long":
-            below = [stage for stage in above if stage.role != "teacher"]
-            epochs = sum(stage.training.epochs for stage in below if stage.training) + training.epochs
-            training = replace(training, epochs=epochs)
-        method = _method(recipe.teaching.model_copy(update={"teacher_weights": None}))
-        made.append(
-            replace(
-                end,
-                name=control,
-                role="student",
-                teachers=(roots[0].name,),
-                start=None,
-                method=method,
-                training=training,
-            )
-        )
+        stages = _arm(control, teacher, assistants, _as_rung(end), method, recipe, dataset)
+        made += [stage for stage in stages if stage.name not in names]
+        names |= {stage.name for stage in stages}
     return made
+
+
+def _as_rung(stage: Stage) -> Rung:
+    from understudy.ladder.shapes import Rung
+    from understudy.training import Training
+
+    return Rung(
+        name=stage.name,
+        network=stage.network,
+        training=stage.training or Training(),
+        weights=stage.weights,
+        start=stage.start if isinstance(stage.start, Path) else None,
+    )
 
 
 def _above(ladder: Ladder, name: str) -> list[Stage]:

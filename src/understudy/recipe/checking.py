@@ -236,6 +236,8 @@ def _check_models(recipe: Recipe) -> None:
         raise BadInput(f"data needs exactly one of name, path and hub; it has {listed(sources)}.")
     if len(set(recipe.seeds)) != len(recipe.seeds):
         raise BadInput(f"seeds has a number twice: {recipe.seeds}. Each seed is one repetition.")
+    if recipe.compare is not None and len(set(recipe.compare)) != len(recipe.compare):
+        raise BadInput(f"compare names an arm twice: {listed(recipe.compare)}.")
     if len(set(recipe.controls)) != len(recipe.controls):
         raise BadInput(f"controls names an arm twice: {listed(recipe.controls)}.")
     models: list[tuple[str, Model]]
@@ -265,15 +267,16 @@ def _check_models(recipe: Recipe) -> None:
             )
         if recipe.models is None:
             raise BadInput("models is missing: name a student, and for anything but scratch a teacher.")
-        needs_teacher = ladder.shape != "scratch" or set(recipe.controls) - {"scratch"}
+        needs_teacher = ladder.shape != "scratch" or set(recipe.controls) - {"scratch", "label_smoothing"}
         if needs_teacher and recipe.models.teacher is None:
             raise BadInput(
-                "models.teacher is missing: every shape and control but scratch learns from a teacher."
+                "models.teacher is missing: every shape and control but scratch and label_smoothing "
+                "learns from a teacher."
             )
-        needs_assistants = {ladder.shape, *recipe.controls} & {"chain", "dense", "paths"}
+        needs_assistants = {ladder.shape, *recipe.controls} & {"chain", "dense", "paths", "mean_teachers"}
         if needs_assistants and not recipe.models.assistants:
             raise BadInput(
-                f"models.assistants is empty: {listed(sorted(needs_assistants))} climbs over assistants. "
+                f"models.assistants is empty: {listed(sorted(needs_assistants))} needs assistants. "
                 f"Name some between teacher and student, or use shape: direct."
             )
         if ladder.stochastic is not None and ladder.shape != "dense":

@@ -11,7 +11,18 @@ from understudy.recipe.reading import written
 from understudy.training.settings import Training
 
 Shape = Literal["scratch", "direct", "chain", "dense", "paths"]
-Control = Literal["scratch", "direct", "direct_long", "chain", "dense"]
+Control = Literal[
+    "scratch",
+    "direct",
+    "direct_long",
+    "chain",
+    "dense",
+    "label_smoothing",
+    "early_teacher",
+    "mean_teachers",
+    "logit_std",
+    "dkd",
+]
 Compat = Literal["takd", "dgkd"]
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -161,6 +172,10 @@ class Recipe(_Section):
     teaching: Teaching = Field(default_factory=Teaching)
     training: Training = Field(default_factory=Training)
     controls: list[Control] = Field(description="arms beside the ladder; [scratch, direct] unless said")
+    compare: list[Name] | None = Field(
+        None,
+        description="arms whose difference to direct is the claim, named beforehand; others are corrected",
+    )
     direct_long: DirectLong = Field(default_factory=DirectLong)
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] = Field(
         [0], description="of the students"

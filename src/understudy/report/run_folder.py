@@ -12,13 +12,14 @@ from filelock import FileLock, Timeout
 
 from understudy.errors import BadInput, listed
 from understudy.recipe.reading import read_file
-from understudy.report.statistics import mean_std_interval
+from understudy.report.summary import comparison, summary
 from understudy.store import files
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
     from understudy.ladder.graph import Job, Ladder
     from understudy.ladder.runner import Outcome
+    from understudy.report.analysis import Analyst
     from understudy.store import Store
 
 VERSION = 1
@@ -115,6 +116,7 @@ def result_of(
     recipe: Mapping[str, Any],
     environment: Mapping[str, Any],
     command: str,
+    analyst: Analyst | None = None,
 ) -> dict[str, Any]:
     """The content of ``result.json``; accuracies are fractions, seconds are of the training wherever it was made.
 
@@ -125,9 +127,10 @@ def result_of(
         recipe: as resolved.
         environment: versions and hardware of this machine.
         command: how to run it again.
+        analyst: adds what the kept outputs say; None: nothing is added.
     """
     chosen = choose(outcomes, ladder)
-    stages = [_stage(outcome) for outcome in outcomes]
+    stages = [{**_stage(outcome), **(analyst.of(outcome) if analyst else {})} for outcome in outcomes]
     complete = all(outcome.state == "done" for outcome in outcomes)
     costs = {outcome.job.name: outcome.job for outcome in outcomes}
     return {
@@ -166,7 +169,14 @@ def result_of(
         if chosen is None
         else {"name": chosen.job.name, "seed": chosen.job.seed, "key": chosen.job.key},
         "stages": stages,
-        "summary": summary(stages, ladder),
+        "compare": comparison(ladder.students, claim=recipe.get("compare"), repeat=recipe["repeat"]),
+        "summary": summary(
+            stages,
+            [*(stage.name for stage in ladder.stages if stage.name not in ladder.students), *ladder.students],
+            students=ladder.students,
+            claim=recipe.get("compare"),
+        ),
+        **(analyst.closing(outcomes, chosen) if analyst and chosen and complete else {}),
     }
 
 
@@ -201,33 +211,6 @@ def _stage(outcome: Outcome) -> dict[str, Any]:
         "validation": record.get("validation", {}),
         "test": record.get("test", {}),
     }
-
-
-def summary(stages: Sequence[Mapping[str, Any]], ladder: Ladder) -> list[dict[str, Any]]:
-    """Test accuracy of each stage over its seeds: teachers and assistants as the ladder has them, then students.
-
-    ``std`` (n - 1) and ``interval`` (95 %, t) are null at n = 1, ``mean`` too at n = 0.
-    """
-    rest = [stage.name for stage in ladder.stages if stage.name not in ladder.students]
-    rows = []
-    for name in [*rest, *ladder.students]:
-        of_name = [stage for stage in stages if stage["name"] == name]
-        values = [stage["test"]["accuracy"] for stage in of_name if stage["test"]]
-        mean, std, interval = mean_std_interval(values) if values else (None, None, None)
-        rows.append(
-            {
-                "name": name,
-                **{
-                    what: of_name[0][what]
-                    for what in ("role", "model", "parameters", "multiply_adds", "epochs")
-                },
-                "n": len(values),
-                "mean": mean,
-                "std": std,
-                "interval": None if interval is None else list(interval),
-            }
-        )
-    return rows
 
 
 def choose(outcomes: Sequence[Outcome], ladder: Ladder) -> Outcome | None:

@@ -1,0 +1,119 @@
+"""Accuracies over seeds, and paired differences to the control: the numbers that a claim stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from understudy.report.statistics import LEVEL, holm, mean_std_interval, paired_difference
+
+AGAINST = "direct"  # what a ladder has to beat: the student taught by the teacher alone
+_VARIED = {
+    "student": "Over seeds the students varied: initial weights, order of the images, dropped teachers. Teacher and "
+    "assistants were trained once, so the luck of theirs is in every figure and in no interval.",
+    "assistants": "Over seeds students and assistants varied. The teacher was trained once, so the luck of its training "
+    "is in every figure and in no interval.",
+    "ladder": "Over seeds everything that is trained varied, teachers too.",
+}
+
+
+def comparison(students: Sequence[str], *, claim: Sequence[str] | None, repeat: str) -> dict[str, Any]:
+    """What is compared with what, in words and names.
+
+    Args:
+        students: arms of the run.
+        claim: arms named beforehand; None: nothing was.
+        repeat: what varied over seeds: ``student``, ``assistants`` or ``ladder``.
+    """
+    return {
+        "against": AGAINST if AGAINST in students else None,
+        "claim": None if claim is None else list(claim),
+        "level": LEVEL,
+        "varied": _VARIED[repeat],
+    }
+
+
+def summary(
+    stages: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    students: Sequence[str],
+    claim: Sequence[str] | None,
+) -> list[dict[str, Any]]:
+    """Test accuracy of each stage over its seeds, and its paired difference to the control.
+
+    ``std`` (n - 1) and ``interval`` (95 %, t) are null at n = 1, ``mean`` too at n = 0. ``difference`` is null for all
+    but students beside the control; its pairs are the seeds that both have.
+
+    Args:
+        stages: as in ``result.json``.
+        names: of the stages, in the order of the rows.
+        students: which of them are arms.
+        claim: arms whose difference is the claim. Their intervals stand alone; those of the others hold together
+            (Bonferroni), and their p values are corrected for their number (Holm).
+    """
+    rows = []
+    for name in names:
+        of_name = [stage for stage in stages if stage["name"] == name]
+        values = [stage["test"]["accuracy"] for stage in of_name if stage["test"]]
+        mean, std, interval = mean_std_interval(values) if values else (None, None, None)
+        same = {what: of_name[0][what] for what in ("role", "model", "parameters", "multiply_adds", "epochs")}
+        rows.append(
+            {
+                "name": name,
+                **same,
+                "n": len(values),
+                "mean": mean,
+                "std": std,
+                "interval": None if interval is None else list(interval),
+                "difference": None,
+            }
+        )
+    _compare(rows, stages, students=students, claim=claim or ())
+    return rows
+
+
+def _compare(
+    rows: Sequence[dict[str, Any]],
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    students: Sequence[str],
+    claim: Sequence[str],
+) -> None:
+    """Fills in ``difference``."""
+    by_seed: dict[str, dict[int, float]] = {}
+    for stage in stages:
+        if stage["name"] in students and stage["test"]:
+            by_seed.setdefault(stage["name"], {})[stage["seed"]] = stage["test"]["accuracy"]
+    control = by_seed.get(AGAINST, {})
+    pairs = {
+        name: sorted(set(own) & set(control))
+        for name, own in by_seed.items()
+        if name != AGAINST and set(own) & set(control)
+    }
+    others = [name for name in pairs if name not in claim]
+    p_values: dict[str, float] = {}
+    for row in rows:
+        name = row["name"]
+        if name not in pairs:
+            continue
+        found = paired_difference(
+            [by_seed[name][seed] for seed in pairs[name]],
+            [control[seed] for seed in pairs[name]],
+            comparisons=1 if name in claim else len(others),
+        )
+        if found.p is not None and name not in claim:
+            p_values[name] = found.p
+        row["difference"] = {
+            "n": found.n,
+            "mean": found.mean,
+            "std": found.std,
+            "interval": None if found.interval is None else list(found.interval),
+            "p": found.p,
+            "p_corrected": found.p if name in claim else None,
+            "claim": name in claim,
+        }
+    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    for row in rows:
+        if row["name"] in corrected:
+            row["difference"]["p_corrected"] = corrected[row["name"]]
