@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,8 +18,10 @@ from understudy.models.describe import architecture_of
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights, read_weights
 from understudy.randomness import stream_seed
-from understudy.store.results import OUTPUTS, WEIGHTS, Result, Store
+from understudy.store.results import METRICS, OUTPUTS, WEIGHTS, Result, Store
 from understudy.tasks import Classification
+from understudy.tasks.comparison import agreement
+from understudy.training import health as health_of
 from understudy.training import precision
 from understudy.training.evaluate import outputs
 from understudy.training.loop import Progress, Trained, fit
@@ -74,11 +78,15 @@ def _make(
     model = stage.network.build(dataset)
     task = Classification(label_smoothing=training.label_smoothing)
     trained: Trained | None = None
+    warnings: list[str] = []
     if stage.weights is not None:
         put_weights(model, read_weights(stage.weights), source=str(stage.weights))
         model.to(training.device)
     else:
         assert stage.method is not None
+        warnings += _teachers_checked(job, store, dataset)
+        for sentence in warnings:
+            say(sentence)
         if isinstance(stage.start, Path):
             put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
         elif job.start is not None:
@@ -102,7 +110,7 @@ def _make(
             say=say,
         )
         model = trained.model
-    return _keep(job, model, task, training, preprocessing, store, dataset, trained, stop)
+    return _keep(job, model, task, training, preprocessing, store, dataset, trained, stop, warnings, say)
 
 
 def _keep(
@@ -115,8 +123,10 @@ def _keep(
     dataset: Dataset,
     trained: Trained | None,
     stop: Callable[[], bool],
+    warnings: list[str],
+    say: Callable[[str], None],
 ) -> Result:
-    """Looks at validation and test once, and writes everything down."""
+    """Looks at validation and test once, says how the training went, and writes everything down."""
 
     def stopped() -> None:
         if stop():
@@ -143,6 +153,15 @@ def _keep(
         )
     stage = job.stage
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    health = _health(job, store, answers["validation"], _log(store, job) if trained else [])
+    found = health_of.training_warnings(
+        _log(store, job) if trained else [],
+        classes=len(dataset.class_names),
+        samples=len(dataset.validation),
+        batches=trained.batches if trained else 0,
+    )
+    for sentence in (*_in_words(health), *found):
+        say(sentence)
     record = {
         "name": job.name,
         "seed": job.seed,
@@ -163,11 +182,52 @@ def _keep(
         "skipped": trained.skipped if trained else 0,
         "seconds": round(trained.seconds, 3) if trained else 0.0,
         "metrics": dict(trained.metrics) if trained else {},
+        "health": health,
+        "warnings": [*warnings, *found],
         "validation": figures["validation"],
         "test": figures["test"],
         "environment": precision.environment(training.device),
     }
     return store.finish(job.key, record, {WEIGHTS: weights, OUTPUTS: answers})
+
+
+def _teachers_checked(job: Job, store: Store, dataset: Dataset) -> list[str]:
+    """Before teaching starts: is every teacher better than guessing?"""
+    return [
+        sentence
+        for teacher in job.teachers
+        for sentence in health_of.teacher_warnings(
+            teacher.name,
+            _finished(store, teacher).record["validation"],
+            classes=len(dataset.class_names),
+            samples=len(dataset.validation),
+        )
+    ]
+
+
+def _log(store: Store, job: Job) -> list[dict[str, Any]]:
+    lines = (store.place(job.key) / METRICS).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _health(
+    job: Job, store: Store, validation: torch.Tensor, log: list[dict[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Agreement with each teacher on the validation split, and each part's share of the gradient."""
+    agreements = {}
+    if len(validation):
+        for teacher in job.teachers:
+            theirs = store.outputs(_finished(store, teacher))["validation"]
+            agreements[teacher.name] = agreement(theirs, validation)
+    return {"agreement": agreements, "gradient": health_of.mean_shares(log)}
+
+
+def _in_words(health: dict[str, dict[str, float]]) -> list[str]:
+    said = [f"agrees with {name} on {100 * share:.1f} %" for name, share in health["agreement"].items()]
+    if len(health["gradient"]) > 1:
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in health["gradient"].items())
+        said.append(f"gradient: {shares}")
+    return ["; ".join(said)] if said else []
 
 
 def _teacher(job: Job, store: Store, dataset: Dataset) -> Teacher:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 SMALL_SHARE = 0.01  # of the gradient: a term below it hardly teaches
 LARGE_GAP = 0.25  # between training and validation accuracy, as fractions
 STILL = 1e-6  # relative movement of a loss over all epochs that counts as none
@@ -38,6 +41,47 @@ def teacher_warnings(name: str, validation: Mapping[str, float], *, classes: int
         f"its teacher {name} is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
         f"of {classes} classes. Are the weights, the order of the classes and the normalisation the right ones?"
     ]
+
+
+def gradient_shares(parts: Mapping[str, Tensor], output: Tensor) -> dict[str, float]:
+    """How much each part of the loss pulls at the student's output: its share of the summed gradient norms.
+
+    The gradient of ``total`` at the output is a weighted sum of those of the parts. The weights, which a method keeps
+    to itself, are found by least squares; a part's pull is its weight times the norm of its gradient.
+
+    Args:
+        parts: named scalars of one step, ``total`` among them.
+        output: of the student, ``(batch, ...)``, that the parts were computed from.
+
+    Returns:
+        a fraction for each part but ``total``, together 1; empty where nothing pulls or the gradients are not finite.
+    """
+    names = [name for name in parts if name != "total" and parts[name].requires_grad]
+    if not names or not output.requires_grad or not parts["total"].requires_grad:
+        return {}
+    rows = []
+    for name in [*names, "total"]:
+        (gradient,) = torch.autograd.grad(parts[name], output, retain_graph=True, allow_unused=True)
+        rows.append(
+            torch.zeros(output.numel()) if gradient is None else gradient.detach().flatten().double().cpu()
+        )
+    columns = torch.stack([row.double() for row in rows[:-1]], dim=1)
+    norms = columns.norm(dim=0)
+    if not bool(torch.isfinite(columns).all()) or not bool((norms > 0).any()):
+        return {}
+    weights = torch.linalg.lstsq(
+        columns / norms.clamp(min=1e-300), rows[-1].double().unsqueeze(1), driver="gelsd"
+    ).solution
+    pulls = weights.squeeze(1).abs()
+    total = float(pulls.sum())
+    return {name: float(pull) / total for name, pull in zip(names, pulls, strict=True)} if total > 0 else {}
+
+
+def mean_shares(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Each part's share of the gradient, averaged over the epochs that have one: single batches are noisy."""
+    shares = [line["gradient"] for line in log if line.get("gradient")]
+    names = {name: None for share in shares for name in share}
+    return {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names}
 
 
 def training_warnings(
@@ -76,9 +120,9 @@ def training_warnings(
             f"it knows its training images much better than others ({100 * seen:.1f} % against {100 * accuracy:.1f} %): "
             f"more images, augmentation or weight_decay would help more than more epochs."
         )
-    for part, share in last.get("gradient", {}).items():
+    for part, share in mean_shares(log).items():
         if share < SMALL_SHARE:
-            said.append(f"the {part} term has {100 * share:.2f} % of the gradient: it hardly teaches.")
+            said.append(f"the {part} term has {100 * share:.2g} % of the gradient: it hardly teaches.")
     if last.get("skipped", 0) > MANY_SKIPPED * max(1, batches):
         said.append(
             f"{last['skipped']} of {batches} batches taught nothing, because every teacher was dropped."

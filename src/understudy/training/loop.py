@@ -26,6 +26,7 @@ from understudy.store.results import CHECKPOINTS, METRICS
 from understudy.teaching.method import Method, Step
 from understudy.training import checkpoint, precision
 from understudy.training.evaluate import outputs
+from understudy.training.health import gradient_shares
 from understudy.training.optimizers import build_optimizer
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
@@ -76,6 +77,9 @@ class Position:
     seconds: float = 0.0  # of training, over all processes that worked on it
     examples: int = 0  # in this epoch
     sums: dict[str, float] = field(default_factory=dict)  # of each loss part, in this epoch, times examples
+    seen: dict[str, float] = field(default_factory=dict)  # of the metrics on training images, times labelled
+    labelled: int = 0  # examples behind ``seen``
+    gradient: dict[str, float] = field(default_factory=dict)  # share of each part, at the epoch's first batch
     metrics_bytes: int = 0  # length of the log
 
 
@@ -85,12 +89,13 @@ class Trained:
 
     Attributes:
         model: last step's weights, the moving average's where one was asked for.
-        steps: of the optimiser. skipped: batches that taught nothing. seconds: of training.
+        steps: of the optimiser. batches: seen. skipped: of them, those that taught nothing. seconds: of training.
         metrics: the method's figures at the end.
     """
 
     model: nn.Module
     steps: int
+    batches: int
     skipped: int
     seconds: float
     metrics: Mapping[str, Any]
@@ -166,10 +171,13 @@ def fit(
     clock = _Clock(at, batches=batches_an_epoch * training.epochs)
     validation: dict[str, float] = {}
 
+    answers: list[tuple[Batch, Tensor]] = []  # of the student in this step
+
     def student(batch: Batch) -> Tensor:
         with autocast():
             output: Tensor = model(preprocessing(batch.pixels))
-        return output.float()
+        answers.append((batch, output.float()))
+        return answers[-1][1]
 
     while at.epoch < training.epochs:
         method.on_epoch(at.epoch)
@@ -189,7 +197,10 @@ def fit(
                 hard_loss=task.hard_loss,
                 teacher_logits=frozen.logits,
             )
+            answers.clear()
             parts = method.loss(step)
+            if parts and answers:
+                _look_on(at, task, parts, *answers[0])
             if parts:
                 penalty = method.penalty(model)
                 if penalty is not None:
@@ -234,6 +245,7 @@ def fit(
         validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
         kept.log(_line(at, training, optimizer, method, validation, clock))
         at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
+        at.seen, at.labelled, at.gradient = {}, 0, {}
         kept.write(at, seconds=clock.seconds())
         clock.tick(0, at, training.epochs, validation, progress, epoch_done=True)
         if stop() and at.epoch < training.epochs:
@@ -242,6 +254,7 @@ def fit(
     return Trained(
         model=model if average is None else average.module,
         steps=at.step,
+        batches=at.number,
         skipped=at.skipped,
         seconds=clock.seconds(),
         metrics=method.metrics(),
@@ -306,6 +319,18 @@ def _note(at: Position, parts: Mapping[str, Tensor], examples: int) -> None:
         at.sums[name] = at.sums.get(name, 0.0) + float(value.detach()) * examples
 
 
+def _look_on(at: Position, task: Task, parts: Mapping[str, Tensor], batch: Batch, output: Tensor) -> None:
+    """Notes how the student does on its own training images, and once an epoch which part pulls how much."""
+    if at.batch == 0:
+        at.gradient = gradient_shares(parts, output)
+    labelled = batch.labels >= 0
+    if batch.share is None and bool(labelled.any()):
+        count = int(labelled.sum())
+        for name, value in task.metrics(output.detach()[labelled], batch.labels[labelled]).items():
+            at.seen[name] = at.seen.get(name, 0.0) + value * count
+        at.labelled += count
+
+
 def _not_finite(at: Position, parts: Mapping[str, Tensor], training: Training) -> str:
     said = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
     return (
@@ -328,6 +353,8 @@ def _line(
         "lr": optimizer.param_groups[0]["lr"],
         "loss": {name: total / max(1, at.examples) for name, total in at.sums.items()},
         "validation": dict(validation),
+        "train": {name: total / max(1, at.labelled) for name, total in at.seen.items()},
+        "gradient": dict(at.gradient),
         "skipped": at.skipped,
         "seconds": round(clock.seconds(), 3),
         **method.metrics(),
