@@ -531,6 +531,9 @@ STAGE = {
     "from_store": (bool,),
     "validation": (dict,),
     "test": (dict,),
+    "analysis": (dict,),
+    "warnings": (list,),
+    "curve": (list,),
 }
 SUMMARY = {
     "name": TEXT_TYPE,
@@ -543,6 +546,7 @@ SUMMARY = {
     "mean": (float,),
     "std": (float, type(None)),
     "interval": (list, type(None)),
+    "difference": (dict, type(None)),
 }
 
 
@@ -562,7 +566,10 @@ def test_the_result_has_the_form_that_is_documented(finished: Path) -> None:
         "command",
         "delivered",
         "stages",
+        "compare",
         "summary",
+        "lost_examples",
+        "students_compared",
     ]
     assert found["version"] == 1
     assert found["complete"] is True

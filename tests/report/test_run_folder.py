@@ -20,7 +20,7 @@ from understudy.ladder.graph import Job, jobs
 from understudy.ladder.runner import Outcome
 from understudy.recipe.reading import written
 from understudy.report import run_folder
-from understudy.report.run_folder import alone, check_out, choose, deliver, result_of, summary, withdraw
+from understudy.report.run_folder import alone, check_out, choose, deliver, result_of, withdraw
 from understudy.store import Store, files
 from understudy.store.results import WEIGHTS
 from understudy.teaching import Labels, SoftTargets
@@ -314,7 +314,7 @@ def test_a_summary_lists_teachers_then_students_then_controls(
 ) -> None:
     turned = replace(ladder, delivered=("further",))
     found = whole([Outcome(job=job) for job in made], turned, digits)
-    assert [row["name"] for row in summary(found["stages"], turned)] == ["teacher", "further", "taught"]
+    assert [row["name"] for row in found["summary"]] == ["teacher", "further", "taught"]
     assert found["delivered"] is None
 
 

@@ -18,6 +18,7 @@ from understudy.report.tables import (
     plan_table,
     problems,
     summary_table,
+    warnings,
 )
 
 Results = Callable[..., dict[str, Any]]
@@ -198,3 +199,11 @@ def test_a_plan_fits(width: int) -> None:
 
 def test_an_empty_plan_is_said_to_be_empty() -> None:
     assert "nothing to do" in "\n".join(printed(plan_table([], width=80), 80))
+
+
+def test_health_warnings_are_said_once_with_the_stages_they_are_about() -> None:
+    stages = [{"name": "dense", "seed": seed, "warnings": ["it hardly moves."]} for seed in range(5)]
+    assert warnings({"stages": stages}) == ["dense, seed 0; dense, seed 1; 3 more: it hardly moves."]
+    assert warnings({"stages": [{"name": "a", "seed": 0}]}) == []
+    many = [{"name": "a", "seed": 0, "warnings": [f"sentence {i}." for i in range(20)]}]
+    assert len(warnings({"stages": many})) == 9

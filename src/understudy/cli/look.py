@@ -17,12 +17,12 @@ def report(
     """Writes report.html of a run anew from its result.json, and shows the table."""
     from understudy.report.page import write_report
     from understudy.report.result import read_result
-    from understudy.report.tables import problems, summary_table
+    from understudy.report.tables import problems, summary_table, warnings
 
     result = read_result(run_folder)
     console().print(summary_table(result))
-    for problem in problems(result):
-        say(problem)
+    for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
+        say(sentence)
     say(f"report: {write_report(run_folder)}")
 
 

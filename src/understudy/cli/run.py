@@ -87,6 +87,7 @@ def plan(
     from understudy.ladder.graph import unique, warnings
     from understudy.recipe.building import build
     from understudy.report.numbers import duration
+    from understudy.report.summary import sentence_on_power
     from understudy.report.tables import PlanRow, plan_table
     from understudy.store import Store
 
@@ -117,6 +118,8 @@ def plan(
             + (f"; with --jobs {jobs} it takes {duration(seconds / jobs)} at best" if jobs > 1 else "")
             + f". The store {kept.folder} grows by {size / 1e6:.1f} MB."
         )
+    if len(built.ladder.students) > 1 and "direct" in built.ladder.students:
+        say(sentence_on_power(built.jobs, kept, seeds=checked.seeds))
     notes(built, warnings(built.jobs))
 
 
@@ -166,12 +169,12 @@ def _run(
 
 def _finish(outcomes: Sequence[Outcome], *, out: Path, stopper: Stopper) -> None:
     from understudy.report.result import read_result
-    from understudy.report.tables import problems, summary_table
+    from understudy.report.tables import problems, summary_table, warnings
 
     result = read_result(out)
     console().print(summary_table(result))
-    for problem in problems(result):
-        say(problem)
+    for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
+        say(sentence)
     if result["complete"] and all(outcome.from_store for outcome in outcomes):
         say("Every stage was kept already; nothing was trained.")
     if result["delivered"]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from understudy.report.statistics import LEVEL, holm, mean_std_interval, paired_difference
+from understudy.errors import Damaged
+from understudy.report.statistics import (
+    LEVEL,
+    holm,
+    mean_std_interval,
+    paired_difference,
+    smallest_visible_difference,
+)
 
+if TYPE_CHECKING:
+    from understudy.ladder.graph import Job
+    from understudy.store import Store
+
+GUESSED_SPREAD = 0.006  # of paired differences, a fraction: two students of deviation 0.4 points, unrelated
 AGAINST = "direct"  # what a ladder has to beat: the student taught by the teacher alone
 _VARIED = {
     "student": "Over seeds the students varied: initial weights, order of the images, dropped teachers. Teacher and "
@@ -71,6 +84,45 @@ def summary(
         )
     _compare(rows, stages, students=students, claim=claim or ())
     return rows
+
+
+def sentence_on_power(all_jobs: Sequence[Job], store: Store, *, seeds: Sequence[int]) -> str:
+    """The smallest difference to the control that so many seeds can show, in a sentence for ``plan``.
+
+    The spread of the paired differences is that of kept results of the same students, where at least two seeds of an
+    arm and of the control are kept (root mean square over arms); else a guess, which is said.
+    """
+    if len(seeds) < 2:
+        return "With one seed no difference can be told from the luck of a seed; --seeds 5 trains five."
+    kept: dict[str, dict[int, float]] = {}
+    for job in all_jobs:
+        if job.stage.role != "student":
+            continue
+        try:
+            result = store.result(job.key)
+        except Damaged:
+            continue
+        if result is not None and result.record["test"]:
+            kept.setdefault(job.name, {})[job.seed] = result.record["test"]["accuracy"]
+    control = kept.get(AGAINST, {})
+    squares = []
+    for name, own in kept.items():
+        pairs = sorted(set(own) & set(control))
+        if name != AGAINST and len(pairs) > 1:
+            found = paired_difference([own[seed] for seed in pairs], [control[seed] for seed in pairs])
+            squares.append((found.std or 0.0) ** 2)
+    spread = math.sqrt(sum(squares) / len(squares)) if squares and any(squares) else GUESSED_SPREAD
+    where = (
+        f"seen in {len(squares)} kept arms"
+        if squares and any(squares)
+        else "a guess: nothing is kept to tell it by"
+    )
+    visible = smallest_visible_difference(spread, len(seeds))
+    assert visible is not None
+    return (
+        f"{len(seeds)} seeds show a difference to {AGAINST} of {100 * visible:.2f} points or more, four times in five "
+        f"(paired t-test at 5 %; differences spread by {100 * spread:.2f} points, {where})."
+    )
 
 
 def _compare(

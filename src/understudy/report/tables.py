@@ -131,13 +131,28 @@ def _how_to_read(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(entry.get("std") is not None for entry in summary):
         said.append("mean ± sample deviation over n seeds, of the test images")
     if any(to_control(entry, summary) is not None for entry in summary):
-        said.append(f"to {CONTROL}: difference of the means in points")
+        said.append(f"to {CONTROL}: difference in points")
+    differences = [entry["difference"] for entry in summary if entry.get("difference")]
+    if any(difference["interval"] for difference in differences):
+        said[-1] = f"to {CONTROL}: paired by seed, in points, with a 95 % interval"
+        others = sum(not difference["claim"] for difference in differences)
+        if others > 1:
+            said.append(f"intervals of the {others} arms that are no claim hold together")
+    if any(difference["claim"] for difference in differences):
+        said.append("c: the claim, named beforehand in the recipe")
     return said
 
 
 def _against_control(entry: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    difference = to_control(entry, result["summary"])
-    return "" if difference is None else numbers.points(difference)
+    found = entry.get("difference")
+    if not found:
+        difference = to_control(entry, result["summary"])
+        return "" if difference is None else numbers.points(difference)
+    text = numbers.points(found["mean"])
+    if found["interval"]:
+        low, high = (numbers.points(end) for end in found["interval"])
+        text += f" [{low}, {high}]"
+    return f"{text} c" if found["claim"] else text
 
 
 def to_control(entry: Mapping[str, Any], summary: Sequence[Mapping[str, Any]]) -> float | None:
@@ -170,6 +185,21 @@ def problems(result: Mapping[str, Any]) -> list[str]:
         shown = waiting if len(waiting) <= 6 else [*waiting[:5], f"{len(waiting) - 5} more"]
         found.append(f"not finished: {'; '.join(shown)}. Run the same command again, it goes on from there.")
     return found
+
+
+def warnings(result: Mapping[str, Any], *, most: int = 8) -> list[str]:
+    """Sentences on the health of stages, one for each sentence, with the stages it was said of."""
+    said: dict[str, list[str]] = {}
+    for stage in result["stages"]:
+        for sentence in stage.get("warnings", ()):
+            said.setdefault(plain(sentence), []).append(label(stage))
+    lines = []
+    for sentence, names in said.items():
+        shown = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"]
+        lines.append(f"{'; '.join(shown)}: {sentence}")
+    return (
+        lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more, see report.html"]
+    )
 
 
 def compare_table(runs: Mapping[str, Mapping[str, Any]], *, width: int | None = None) -> Table:

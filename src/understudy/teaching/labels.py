@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from understudy.teaching.method import Method, Step
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(kw_only=True)
 class Labels(Method):
     """Cross-entropy with the labels; where the term L_SL of Mirzadeh et al. 2020 stands alone."""
 
