@@ -45,12 +45,12 @@ import understudy.recipe.building
 from understudy import cli
 from understudy.ladder import estimate, make, runner
 from understudy.store import files
-from understudy.training import loop
+from understudy.training import clock
 
 torch.optim.SGD([torch.zeros(1)], lr=1.0)
 pause, fatal, moment = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 sys.argv[1:] = sys.argv[4:]
-writes, tick, replace, write_bytes = 0, loop._Clock.tick, Path.replace, files.write_bytes
+writes, tick, replace, write_bytes = 0, clock.Clock.tick, Path.replace, files.write_bytes
 
 def killed():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -81,7 +81,7 @@ def watched_replace(part, path):
         killed()
     return done
 
-loop._Clock.tick, Path.replace, files.write_bytes = watched_tick, watched_replace, watched_write
+clock.Clock.tick, Path.replace, files.write_bytes = watched_tick, watched_replace, watched_write
 if not sys.stdin.readline():
     sys.exit("never told to go")
 cli.main()

@@ -28,7 +28,8 @@ from understudy.store.files import CannotWrite
 from understudy.tasks import Classification
 from understudy.teaching import Labels, Method, Needs, SoftTargets, Step, Stochastic
 from understudy.training import Training, checkpoint, loop
-from understudy.training.loop import Progress, Trained, fit
+from understudy.training.clock import Progress
+from understudy.training.loop import Trained, fit
 from understudy.training.schedules import factor
 from understudy.training.teachers import Teacher
 

@@ -23,8 +23,9 @@ from understudy.tasks import Classification
 from understudy.tasks.comparison import agreement
 from understudy.training import health as health_of
 from understudy.training import precision
+from understudy.training.clock import Progress
 from understudy.training.evaluate import outputs
-from understudy.training.loop import Progress, Trained, fit
+from understudy.training.loop import Trained, fit
 from understudy.training.settings import Training
 from understudy.training.teachers import Teacher
 

@@ -20,7 +20,7 @@ from understudy.errors import BadInput, Damaged, Interrupted, UnderstudyError
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
     from understudy.ladder.graph import Job
-    from understudy.training.loop import Progress
+    from understudy.training.clock import Progress
 
 Kind = Literal["progress", "say", "done", "busy", "interrupted", "damaged", "failed"]
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +18,12 @@ from understudy.data.dataset import Dataset, Split
 from understudy.data.views import PLAIN, View, ViewPolicy
 from understudy.errors import Interrupted, StageFailed
 from understudy.models.preprocessing import Preprocessing
-from understudy.store import files
-from understudy.store.results import CHECKPOINTS, METRICS
 from understudy.teaching.method import Method, Step
-from understudy.training import checkpoint, precision
+from understudy.training import precision
+from understudy.training.clock import Clock, Progress
 from understudy.training.evaluate import outputs
 from understudy.training.health import gradient_shares
+from understudy.training.keeping import Kept, Position
 from understudy.training.optimizers import build_optimizer
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
@@ -38,49 +35,6 @@ class Task(Protocol):
 
     def hard_loss(self, outputs: Any, batch: Batch) -> Tensor: ...
     def metrics(self, outputs: Any, labels: Tensor) -> dict[str, float]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Told a few times a second while a stage trains, and after every epoch (``epoch_done``).
-
-    Attributes:
-        epoch: epochs finished. epochs: of the whole training.
-        batch: batches done since the stage began. batches: of the whole training.
-        images_per_second: since this process began with the stage.
-        seconds_left: estimate from the same.
-        losses: mean of each loss part in this epoch so far.
-        validation: metrics after the last finished epoch.
-        epoch_done: True right after an epoch.
-    """
-
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    images_per_second: float
-    seconds_left: float
-    losses: Mapping[str, float]
-    validation: Mapping[str, float]
-    epoch_done: bool = False
-
-
-@dataclass(kw_only=True)
-class Position:
-    """Where a training stands; all of it is in the checkpoint."""
-
-    epoch: int = 0  # epochs finished
-    batch: int = 0  # batches done in this epoch
-    number: int = 0  # batches done in all
-    step: int = 0  # steps of the optimiser made
-    skipped: int = 0  # batches that taught nothing
-    seconds: float = 0.0  # of training, over all processes that worked on it
-    examples: int = 0  # in this epoch
-    sums: dict[str, float] = field(default_factory=dict)  # of each loss part, in this epoch, times examples
-    seen: dict[str, float] = field(default_factory=dict)  # of the metrics on training images, times labelled
-    labelled: int = 0  # examples behind ``seen``
-    gradient: dict[str, float] = field(default_factory=dict)  # share of each part, at the epoch's first batch
-    metrics_bytes: int = 0  # length of the log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +113,7 @@ def fit(
     peaks = [group["lr"] for group in optimizer.param_groups]
 
     torch.manual_seed(seed)
-    kept = _Kept(
+    kept = Kept(
         folder, model=model, method=method, optimizer=optimizer, average=average, device=device, say=say
     )
     at = kept.resume()
@@ -168,7 +122,7 @@ def fit(
     batches_an_epoch = len(epoch_order(samples, training.batch_size, seed=seed, epoch=0))
     steps_an_epoch = math.ceil(batches_an_epoch / training.accumulate)
     steps = steps_an_epoch * training.epochs
-    clock = _Clock(at, batches=batches_an_epoch * training.epochs)
+    clock = Clock(at, batches=batches_an_epoch * training.epochs)
     validation: dict[str, float] = {}
 
     answers: list[tuple[Batch, Tensor]] = []  # of the student in this step
@@ -345,7 +299,7 @@ def _line(
     optimizer: torch.optim.Optimizer,
     method: Method,
     validation: Mapping[str, float],
-    clock: _Clock,
+    clock: Clock,
 ) -> dict[str, Any]:
     return {
         "epoch": at.epoch + 1,
@@ -359,136 +313,3 @@ def _line(
         "seconds": round(clock.seconds(), 3),
         **method.metrics(),
     }
-
-
-class _Kept:
-    """Log and checkpoints of a stage in its folder."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        model: nn.Module,
-        method: Method,
-        optimizer: torch.optim.Optimizer,
-        average: AveragedModel | None,
-        device: str,
-        say: Callable[[str], None],
-    ) -> None:
-        self.folder = folder
-        self.model, self.method, self.optimizer, self.average = model, method, optimizer, average
-        self.device, self.say = device, say
-
-    def log(self, line: Mapping[str, Any]) -> None:
-        path = self.folder / METRICS
-        with files.explained(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the checkpoint that follows counts on these bytes
-
-    def write(self, at: Position, *, seconds: float) -> None:
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
-            raise StageFailed(
-                f"a weight is not a finite number any more after batch {at.number}. Try a smaller training.lr or "
-                f"training.clip: 1.0; the last good checkpoint is kept."
-            )
-        log = self.folder / METRICS
-        at.seconds = seconds
-        at.metrics_bytes = log.stat().st_size if log.exists() else 0
-        tree = {
-            "position": asdict(at),
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else dict(self.average.state_dict()),
-            "modules": {name: dict(module.state_dict()) for name, module in self.method.modules().items()},
-            "method": self.method.state_dict(),
-            "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state() if self.device == "cuda" else None,
-        }
-        checkpoint.write(self.folder / CHECKPOINTS, tree, step=at.number)
-
-    def resume(self) -> Position:
-        with files.explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        tree = checkpoint.read(
-            self.folder / CHECKPOINTS, damaged=lambda path: self.say(f"{path} is damaged and passed over")
-        )
-        at = Position() if tree is None else Position(**tree["position"])
-        log = self.folder / METRICS
-        with files.explained(log), log.open("ab") as file:
-            # Lines written after the checkpoint are written again; a log that is shorter is not filled up.
-            file.truncate(min(at.metrics_bytes, file.tell()))
-        if tree is None:
-            return at
-        self.model.load_state_dict(tree["model"])
-        self.optimizer.load_state_dict(tree["optimizer"])
-        _as_parameters_lie(self.optimizer)
-        if self.average is not None:
-            self.average.load_state_dict(tree["average"])
-        for name, module in self.method.modules().items():
-            module.load_state_dict(tree["modules"][name])
-        self.method.load_state_dict(tree["method"])
-        torch.set_rng_state(tree["rng"])
-        if self.device == "cuda":
-            torch.cuda.set_rng_state(tree["rng_cuda"])
-        self.say(f"goes on from epoch {at.epoch + 1}, batch {at.batch + 1}")
-        return at
-
-
-def _as_parameters_lie(optimizer: torch.optim.Optimizer) -> None:
-    """Gives the optimiser's buffers the memory layout of their parameters again; a file has lost it."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(value)
-
-
-class _Clock:
-    """Time spent, time left, and when it is time to say or keep something."""
-
-    def __init__(self, at: Position, *, batches: int) -> None:
-        self.before = at.seconds
-        self.began = self.kept = self.said = time.monotonic()
-        self.first = at.number
-        self.images = 0
-        self.batches = batches
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.began
-
-    def checkpoint_due(self, minutes: float) -> bool:
-        if time.monotonic() - self.kept < minutes * 60:
-            return False
-        self.kept = time.monotonic()
-        return True
-
-    def tick(
-        self,
-        images: int,
-        at: Position,
-        epochs: int,
-        validation: Mapping[str, float],
-        progress: Callable[[Progress], None],
-        *,
-        epoch_done: bool = False,
-    ) -> None:
-        self.images += images
-        now = time.monotonic()
-        if not epoch_done and now - self.said < 0.5:
-            return
-        self.said = now
-        spent = max(now - self.began, 1e-9)
-        done = at.number - self.first
-        progress(
-            Progress(
-                epoch=at.epoch,
-                epochs=epochs,
-                batch=at.number,
-                batches=self.batches,
-                images_per_second=self.images / spent,
-                seconds_left=spent / max(done, 1) * (self.batches - at.number),
-                losses={name: total / max(1, at.examples) for name, total in at.sums.items()},
-                validation=dict(validation),
-                epoch_done=epoch_done,
-            )
-        )
