@@ -13,11 +13,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt fmt-check lint types test test-extras docs bench check
+.PHONY: help setup demo fmt fmt-check lint types test test-extras coverage mutants docs bench check
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is touched only after its installation has succeeded, so an interrupted one is repeated.
 # An environment that is there already is kept (with the torch in it), and made anew where it cannot be mended.
@@ -79,6 +79,19 @@ $(VENV)-extras/.stamp: pyproject.toml
 test-extras: export OMP_NUM_THREADS := 1
 test-extras: $(VENV)-extras/.stamp ## the tests of models and data with timm, torchvision and datasets installed
 	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data $(ARGS)
+
+# Room by room, so that a well-tested one does not hide another. What runs in processes of its own is not counted.
+ROOMS := losses teaching ladder store data
+coverage: export OMP_NUM_THREADS := 1
+coverage: $(VENV)/.stamp-dev ## share of lines that the tests run, in each room; less than 90 % is an error
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ROOMS:%=--cov=understudy.%) --cov-report= tests $(ARGS)
+	@for room in $(ROOMS); do \
+		share=$$($(BIN)/coverage report --include="src/understudy/$$room/*" --fail-under=90 --format=total) || low=1; \
+		printf '%-10s %s %%\n' $$room "$$share"; \
+	done; test -z "$$low"
+
+mutants: $(VENV)/.stamp-dev ## plants faults in the sources and shows that the tests notice them (takes minutes)
+	@$(BIN)/python tools/mutants.py --jobs $(WORKERS) $(ARGS)
 
 # (Material for MkDocs prints a notice about its successor with every build.)
 docs: export NO_MKDOCS_2_WARNING := 1

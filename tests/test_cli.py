@@ -110,6 +110,7 @@ def test_a_run_leaves_its_folder_and_shows_the_students_beside_their_controls(
         "report.html",
         "result.json",
         "student.json",
+        "student.md",
         "student.safetensors",
     ]
     for name in ARMS:
@@ -457,6 +458,8 @@ def test_runs_are_compared_in_one_table(after: Path, understudy: Command) -> Non
     assert "runs/a" in understudy.out
     assert "chain" in understudy.out
     assert "Beware" not in understudy.out
+    assert understudy("compare", "runs/a", "runs/b", "--out", "both.html") == 0
+    assert "runs/b" in Path("both.html").read_text("utf-8")
     assert understudy("compare", "runs/a", "runs/a/") == 2
     assert "stands twice" in understudy.err
 
@@ -465,7 +468,10 @@ def test_runs_on_different_data_are_not_compared_silently(after: Path, understud
     write_data(after / "other.npz", size=9)
     quick = ["--quiet", "--set", "ladder=scratch", "--set", "controls=[]", "--set", "training.epochs=1"]
     assert understudy("run", "r.yaml", "--out", "runs/b", "--set", "data.path=other.npz", *quick) == 0
-    assert understudy("compare", "runs/a", "runs/b") == 0
+    assert understudy("compare", "runs/a", "runs/b") == 2
+    assert understudy.err.startswith("understudy: these runs cannot be compared: ")
+    assert "--anyway" in understudy.err
+    assert understudy("compare", "runs/a", "runs/b", "--anyway") == 0
     assert "Beware: " in understudy.out
 
 

@@ -22,6 +22,7 @@ from understudy.ladder.stopping import Stopper
 from understudy.outcome import RunResult, outcome_of
 from understudy.recipe import check, read_file
 from understudy.recipe.building import Built, build
+from understudy.report import card
 from understudy.report.analysis import Analyst
 from understudy.report.page import write_report
 from understudy.report.progress import Display
@@ -160,15 +161,18 @@ def _made(
         watcher=replace(watcher, ended=ended),
         stop=stop,
     )
-    if out is not None:
-        chosen = choose(outcomes, what.ladder)
-        if chosen is None:
-            withdraw(out)
-        else:
-            deliver(out, chosen, store=store, dataset=what.dataset)
+    chosen = choose(outcomes, what.ladder)
+    if out is None:
+        return outcomes, written(outcomes)
+    if chosen is None:
+        withdraw(out)
+        (out / card.FILE).unlink(missing_ok=True)
+    else:
+        deliver(out, chosen, store=store, dataset=what.dataset)
     result = written(outcomes)
-    if out is not None:
-        write_report(out)
+    if chosen is not None:
+        card.write_card(out)
+    write_report(out)
     return outcomes, result
 
 
@@ -394,7 +398,9 @@ def _watched(
         if not quiet:
             for sentence in (*what.dataset.notes, *warnings(what.jobs)):
                 display.watcher.said(f"note: {sentence}")
-        caller = Caller(callbacks=callbacks, store=store, on_error=on_callback_error, warn=display.watcher.said)
+        caller = Caller(
+            callbacks=callbacks, store=store, on_error=on_callback_error, warn=display.watcher.said
+        )
         outcomes, result = _made(
             what,
             out=out,
@@ -437,7 +443,9 @@ def _check_folder(out: Path, jobs: Sequence[Job], store: Store, *, force: bool) 
         if job is None:
             raise BadInput(f"out {out} holds another run: {who} is there and not here. {over}")
         if job.key != stage.get("key"):
-            raise BadInput(f"out {out} holds another run: {who} {_how(stage.get('key', ''), job, store)}. {over}")
+            raise BadInput(
+                f"out {out} holds another run: {who} {_how(stage.get('key', ''), job, store)}. {over}"
+            )
 
 
 def _how(key: str, job: Job, store: Store) -> str:

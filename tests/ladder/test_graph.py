@@ -499,6 +499,13 @@ def test_every_setting_of_the_views_changes_the_key(dataset: Dataset, name: str)
     assert keys_of([stage("a")], dataset, policy=policy) != keys_of([stage("a")], dataset)
 
 
+def test_two_policies_have_two_keys(dataset: Dataset) -> None:
+    policies = [ViewPolicy(**{name: VIEWS[name]}) for name in VIEWS]
+    policies += [ViewPolicy(crop=2), ViewPolicy(crop=1, flip=True), ViewPolicy(mixup=0.2)]
+    policies += [ViewPolicy(erase=0.25), ViewPolicy(erase=0.5, fill=9)]
+    assert len({keys_of([stage("a")], dataset, policy=policy)["a"] for policy in policies}) == len(policies)
+
+
 def test_the_seed_changes_the_key(dataset: Dataset) -> None:
     keys = {job.key for job in jobs_of([stage("s", role="student")], dataset, seeds=[0, 1, 2])}
     assert len(keys) == 3
@@ -581,6 +588,15 @@ def test_a_given_stage_does_not_vary_with_seeds_or_trainings(
 # --------------------------------------------------------------------------------------- factories of one's own
 def own(factory: Any = small_network, *, version: str = "1", name: str = "mine") -> Network:
     return Network(name=name, factory=factory, version=version)
+
+
+def test_a_given_stage_has_other_answers_on_other_data_and_so_another_key(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    tensors = {n: t.contiguous() for n, t in network().build(dataset).state_dict().items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    given = stage("a", method=None, training=None, weights=tmp_path / "a.safetensors")
+    assert keys_of([given], dataset) != keys_of([given], replace(dataset, fingerprint="another"))
 
 
 def test_a_factory_is_known_by_version_shapes_and_initial_weights_not_by_its_name(dataset: Dataset) -> None:

@@ -15,7 +15,9 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def reference(student: list[float], teacher: list[float], label: int, temperature: float) -> tuple[float, float]:
+def reference(
+    student: list[float], teacher: list[float], label: int, temperature: float
+) -> tuple[float, float]:
     """TCKD and NCKD (Zhao et al. 2022, Eq. 7) in double precision, with explicit loops."""
 
     def softmax(row: list[float]) -> list[float]:
@@ -36,9 +38,13 @@ def reference(student: list[float], teacher: list[float], label: int, temperatur
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_equals_the_hand_written_sum(temperature: float) -> None:
     student, teacher, labels = drawn(6, 5), drawn(6, 5, seed=1), torch.tensor([0, 1, 2, 3, 4, 2])
-    loss = decoupled_loss(student, teacher, labels, temperature=temperature, target_weight=0.7, others_weight=3.0)
+    loss = decoupled_loss(
+        student, teacher, labels, temperature=temperature, target_weight=0.7, others_weight=3.0
+    )
     for row in range(6):
-        target, others = reference(student[row].tolist(), teacher[row].tolist(), int(labels[row]), temperature)
+        target, others = reference(
+            student[row].tolist(), teacher[row].tolist(), int(labels[row]), temperature
+        )
         assert loss[row].item() == pytest.approx(temperature**2 * (0.7 * target + 3.0 * others), rel=1e-4)
 
 
@@ -70,14 +76,22 @@ def test_an_unlabelled_example_has_no_loss_and_no_gradient() -> None:
 
 def test_the_teacher_gets_no_gradient() -> None:
     teacher = drawn(3, 4, seed=1).requires_grad_()
-    decoupled_loss(drawn(3, 4).requires_grad_(), teacher, torch.tensor([0, 1, 2]), temperature=4.0).sum().backward()
+    decoupled_loss(
+        drawn(3, 4).requires_grad_(), teacher, torch.tensor([0, 1, 2]), temperature=4.0
+    ).sum().backward()
     assert teacher.grad is None
 
 
 def test_wrong_shapes_and_temperatures_are_named() -> None:
     with pytest.raises(ValueError, match=r"two classes or more; got \(2, 1\)"):
-        decoupled_loss(torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2, dtype=torch.long), temperature=1.0)
+        decoupled_loss(
+            torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2, dtype=torch.long), temperature=1.0
+        )
     with pytest.raises(ValueError, match="labels are"):
-        decoupled_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), temperature=1.0)
+        decoupled_loss(
+            torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), temperature=1.0
+        )
     with pytest.raises(ValueError, match="temperature is positive; got 0"):
-        decoupled_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), temperature=0.0)
+        decoupled_loss(
+            torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), temperature=0.0
+        )

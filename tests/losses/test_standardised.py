@@ -15,7 +15,9 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_standardised_row_has_mean_zero_and_sample_deviation_one() -> None:
     # (1, 2, 3): mean 2, sample deviation 1
-    torch.testing.assert_close(standardised(torch.tensor([[1.0, 2.0, 3.0]])), torch.tensor([[-1.0, 0.0, 1.0]]))
+    torch.testing.assert_close(
+        standardised(torch.tensor([[1.0, 2.0, 3.0]])), torch.tensor([[-1.0, 0.0, 1.0]])
+    )
     rows = standardised(drawn(5, 100))
     torch.testing.assert_close(rows.mean(-1), torch.zeros(5), atol=1e-6, rtol=0)
     torch.testing.assert_close(rows.std(-1), torch.ones(5))

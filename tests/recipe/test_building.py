@@ -346,10 +346,10 @@ def test_without_a_validation_split_there_is_one_student_to_deliver(data: Path) 
     assert built(data, "data.validation=0").ladder.delivered == ("dense",)
     with pytest.raises(
         BadInput,
-        match=r"among several seeds the one best on validation is delivered, and data.validation is 0",
+        match=r"among several seeds the one best on validation is delivered, and the data have no validation",
     ):
         built(data, "data.validation=0", "seeds=[0, 1]")
-    with pytest.raises(BadInput, match=r"paths are chosen on the validation split, and data.validation is 0"):
+    with pytest.raises(BadInput, match=r"paths are chosen on the validation split, and the data have none"):
         built(data, "data.validation=0", "ladder.shape=paths")
 
 

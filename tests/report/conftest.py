@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import io
+import math
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from understudy.report.statistics import mean_std_interval
+from understudy.report.statistics import mean_std_interval, paired_difference
 
 Results = Callable[..., dict[str, Any]]
 
@@ -183,3 +189,97 @@ def twenty(made_up: Results) -> dict[str, Any]:
         for n in range(20)
     ]
     return made_up(tuple(arms), delivered=("rung 19",), controls=())
+
+
+def _told(result: dict[str, Any], *, classes: int = 3, examples: int = 3, size: int = 8) -> dict[str, Any]:
+    """Fills ``result`` with all that a finished run tells beside its accuracies: curves, analysis, images, comparison."""
+    against = "direct" if any(entry["name"] == "direct" for entry in result["summary"]) else None
+    students = [entry["name"] for entry in result["summary"] if entry["role"] == "student"]
+    claim = result["ladder"]["delivered"][:1]
+    result["compare"] = {
+        "against": against,
+        "claim": claim,
+        "level": 0.05,
+        "varied": "Over seeds the students varied.",
+    }
+    if len(result["data"]["class_names"]) != classes:
+        result["data"] |= {"classes": classes, "class_names": [f"class-{n:03}" for n in range(classes)]}
+    reached: dict[str, dict[int, float]] = {}
+    for stage in result["stages"]:
+        stage |= {"analysis": {}, "warnings": [], "curve": []}
+        if stage["state"] != "done":
+            continue
+        accuracy = stage["test"]["accuracy"]
+        reached.setdefault(stage["name"], {})[stage["seed"]] = accuracy
+        wobble = [0.02 * math.sin(7 * epoch + stage["seed"]) for epoch in range(1, 61)]
+        stage["curve"] = [
+            {
+                "epoch": epoch,
+                "loss": 2.3 / epoch + 0.1,
+                "accuracy": accuracy * (1 - 0.8 / epoch) + wobble[epoch - 1],
+            }
+            for epoch in range(1, 61)
+        ]
+        per_class = [min(1.0, max(0.0, accuracy + 0.2 * math.sin(3 * number))) for number in range(classes)]
+        worst = min(range(classes), key=per_class.__getitem__)
+        stage["analysis"] = {
+            "ece": 0.05 + stage["seed"] / 1000,
+            "per_class": per_class,
+            "worst_class": [worst, per_class[worst]],
+            "teachers": {
+                teacher: {"agreement": 0.85 + stage["seed"] / 500, "lost": 31 + stage["seed"], "gained": 12}
+                | {"p": 0.004, "error_overlap": 0.7}
+                for teacher in stage["teachers"]
+            },
+        }
+    for entry in result["summary"]:
+        entry["difference"] = None
+        seeds = sorted(set(reached.get(entry["name"], {})) & set(reached.get(against or "", {})))
+        if entry["name"] in students and entry["name"] != against and seeds:
+            found = paired_difference(
+                [reached[entry["name"]][seed] for seed in seeds], [reached["direct"][seed] for seed in seeds]
+            )
+            entry["difference"] = dataclasses.asdict(found) | {
+                "interval": list(found.interval) if found.interval else None,
+                "p_corrected": found.p,
+                "claim": entry["name"] in claim,
+            }
+    delivered = result["delivered"]
+    if delivered:
+        result["lost_examples"] = [
+            {"index": 10 * number, "label": number % classes, "answer": (number + 1) % classes}
+            | {"teacher": number % classes, "png": _png(number, size)}
+            for number in range(examples)
+        ]
+    if delivered and against and delivered["name"] != against:
+        result["students_compared"] = {
+            "first": delivered["name"],
+            "second": against,
+            "seed": delivered["seed"],
+        }
+        result["students_compared"] |= {"only_first": 41, "only_second": 26, "p": 0.086}
+    return result
+
+
+def _png(number: int, size: int) -> str:
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture
+def told() -> Results:
+    """Fills the content of a ``result.json`` with all that newer runs tell."""
+    return _told
+
+
+@pytest.fixture
+def thirty_seeds(made_up: Results) -> dict[str, Any]:
+    """A dense ladder whose students were made with thirty seeds."""
+    spread = tuple(0.02 * math.sin(12.9 * seed) for seed in range(30))
+    arms = [
+        (*arm[:6], tuple(arm[6][0] + wobble for wobble in spread) if arm[1] == "student" else arm[6])
+        for arm in DENSE
+    ]
+    return made_up(tuple(arms))

@@ -19,8 +19,9 @@ from understudy.report.page import write_report
 
 Results = Callable[..., dict[str, Any]]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-CLOSED = {"rect", "path"}  # written <rect .../>, as SVG allows
-SHAPES = ["made_up", "one_stage", "unfinished", "every_path", "twenty"]
+CLOSED = {"rect", "path", "circle"}  # written <rect .../>, as SVG allows
+SHAPES = ["made_up", "one_stage", "unfinished", "every_path", "twenty", "thirty_seeds"]
+MOST = 1_500_000  # bytes of a page, with 24 images
 
 
 class Parsed(HTMLParser):
@@ -82,18 +83,41 @@ def test_every_shape_gives_a_whole_page(name: str, request: pytest.FixtureReques
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_page_asks_nobody_for_anything(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    text = written(tmp_path, sample(name, request))
+def test_every_shape_that_tells_all_gives_a_whole_page(
+    name: str, request: pytest.FixtureRequest, told: Results, tmp_path: Path
+) -> None:
+    result = told(sample(name, request), classes=100, examples=24, size=64)
+    text = written(tmp_path, result)
+    page = Parsed(text)
+    assert len(text.encode()) < MOST
+    assert page.count("img") == (24 if result["delivered"] else 0)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [(a.get("href") or "")[1:] for tag, a in page.tags if tag == "a"]
+    assert set(targets) <= set(ids)
+    assert {"accuracy", "ladder", "learning", "stages", "data", "recipe", "again"} <= set(targets)
+    for chart in re.findall(r"<svg class=\"chart\".*?</svg>", text):
+        assert "nan" not in chart
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_page_asks_nobody_for_anything(
+    name: str, request: pytest.FixtureRequest, told: Results, tmp_path: Path
+) -> None:
+    text = written(tmp_path, told(sample(name, request)))
     for tag, attributes in Parsed(text).tags:
-        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base", "form")
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form")
         for attribute, value in attributes.items():
-            assert attribute not in ("src", "href", "srcset", "action", "data")
+            assert attribute not in ("srcset", "action", "data")
+            assert attribute != "href" or (value or "").startswith("#")
+            assert attribute != "src" or (value or "").startswith("data:image/png;base64,")
             assert not attribute.startswith("on")
             assert all(target == "head" for target in re.findall(r"url\(#?([^)]*)\)", value or ""))
     assert "http:" not in text
     assert "https:" not in text
     assert "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
+    assert "default-src 'none'" in text  # and a browser holds it to that
 
 
 def test_the_head_says_what_was_delivered_and_how_it_compares(made_up: Results, tmp_path: Path) -> None:
@@ -115,8 +139,119 @@ def test_the_head_says_what_was_delivered_and_how_it_compares(made_up: Results, 
 def test_one_seed_claims_no_deviation(one_stage: dict[str, Any], tmp_path: Path) -> None:
     text = Parsed(written(tmp_path, one_stage)).text
     assert "58.12" in text
+    assert "n = 1" in text
     assert "±" not in text
     assert "interval" not in text
+
+
+def test_one_seed_beside_several_is_said_to_be_one(made_up: Results, told: Results, tmp_path: Path) -> None:
+    page = Parsed(written(tmp_path, told(made_up())))
+    assert page.text.count("n = 1") >= 3  # teacher and two assistants
+    assert "± 0.00" not in page.text
+
+
+def test_differences_come_with_pairs_interval_p_and_the_claim(
+    made_up: Results, told: Results, tmp_path: Path
+) -> None:
+    result = told(made_up())
+    result["summary"][3]["difference"] = {
+        "n": 3,
+        "mean": 0.0142,
+        "std": 0.004,
+        "interval": [-0.0012, 0.0296],
+        "p": 0.0214,
+        "p_corrected": 0.0428,
+        "claim": True,
+    }
+    text = Parsed(written(tmp_path, result)).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "claim +1.42-0.12 to +2.96" in re.sub(r"\s*\n\s*", " ", text)
+    assert "0.043" in text
+    assert (
+        "+1.42 points to direct, paired over 3 seeds (-0.12 to +2.96, p = 0.043): a difference is shown."
+    ) in text
+    assert "The comparison of dense was named in the recipe before the run: it is the claim" in text
+    assert "Over seeds the students varied." in text
+
+
+def test_where_nothing_was_named_beforehand_the_page_says_so(
+    made_up: Results, told: Results, tmp_path: Path
+) -> None:
+    result = told(made_up())
+    result["compare"]["claim"] = None
+    for entry in result["summary"]:
+        if entry["difference"]:
+            entry["difference"]["claim"] = False
+    page = written(tmp_path, result)
+    assert "None was named before the run as the claim" in page
+    assert 'class="claim"' not in page
+
+
+def test_an_unpaired_difference_never_stands_among_paired_ones(
+    unfinished: dict[str, Any], told: Results, tmp_path: Path
+) -> None:
+    page = written(tmp_path, told(unfinished))  # of dense only seed 2 is done, of direct all but seed 2
+    row = re.findall(r"<tr>\s*<td class=\"name\">dense</td>.*?</tr>", page, re.DOTALL)[0]
+    assert "61.11" in row
+    assert "+0." not in row
+
+
+def test_warnings_of_the_health_check_stand_on_top_once_each(
+    made_up: Results, told: Results, tmp_path: Path
+) -> None:
+    result = told(made_up())
+    for stage in result["stages"]:
+        if stage["name"] == "scratch":
+            stage["warnings"] = ["the loss did not move from 2.3."]
+    text = Parsed(written(tmp_path, result)).text
+    assert "scratch, seeds 0, 1 and 2: the loss did not move from 2.3." in text
+    assert "found nothing to warn of" not in text
+    assert text.index("the loss did not move") < text.index("every stage")
+
+
+def test_a_healthy_run_is_said_to_be_healthy(made_up: Results, told: Results, tmp_path: Path) -> None:
+    assert "found nothing to warn of" in written(tmp_path, told(made_up()))
+    assert "found nothing to warn of" not in written(tmp_path, made_up())
+
+
+def test_many_warnings_are_folded_away(made_up: Results, told: Results, tmp_path: Path) -> None:
+    result = told(made_up())
+    result["stages"][0]["warnings"] = [f"warning number {n}" for n in range(20)]
+    text = Parsed(written(tmp_path, result)).text
+    assert "12 more" in text
+    assert "warning number 19" in text
+
+
+def test_what_the_student_lost_is_said_in_words(made_up: Results, told: Results, tmp_path: Path) -> None:
+    text = Parsed(written(tmp_path, told(made_up()))).text
+    assert (
+        "Of 360 test images the delivered student (dense, seed 1) gets 32 wrong that its teacher gets right, and 12 right "
+        "that the teacher gets wrong (McNemar’s exact test: p = 0.004)."
+    ) in text
+    assert "dense alone gets 41 test images right and direct alone 26" in text
+
+
+def test_an_older_result_says_what_it_does_not_hold(made_up: Results, tmp_path: Path) -> None:
+    text = Parsed(written(tmp_path, made_up())).text
+    assert (
+        "result.json holds nothing for: learning curves, agreement with the teachers, accuracy of each class, "
+        "example images and calibration."
+    ) in text
+    assert "Learning curves" not in text
+    assert "What the student lost" not in text
+
+
+def test_an_unfinished_run_says_what_is_not_there_yet(
+    unfinished: dict[str, Any], told: Results, tmp_path: Path
+) -> None:
+    text = Parsed(written(tmp_path, told(unfinished))).text
+    assert "There is nothing yet for: accuracy of each class and example images." in text
+    assert "Learning curves" in text
+
+
+def test_a_student_that_lost_nothing_lacks_no_images(made_up: Results, told: Results, tmp_path: Path) -> None:
+    text = written(tmp_path, told(made_up(), examples=0))
+    assert "example images" not in text
+    assert "<img" not in text
 
 
 def test_an_unfinished_run_says_what_is_missing_and_why(unfinished: dict[str, Any], tmp_path: Path) -> None:
@@ -158,20 +293,37 @@ def test_a_run_that_has_just_begun_has_a_page_too(made_up: Results, tmp_path: Pa
     assert "There was no recipe.yaml" in text
 
 
-def test_what_people_named_cannot_become_markup(made_up: Results, tmp_path: Path) -> None:
+def test_what_people_named_cannot_become_markup(made_up: Results, told: Results, tmp_path: Path) -> None:
     evil = "<b onclick='x'>&amp;\"</script><script>alert(1)</script>"
-    arm = (evil, "student", evil, (), 10, 10, (0.5,))
-    result = made_up((arm,), delivered=(evil,), controls=(), shape=evil, bad={(evil, 0): ("failed", evil)})
-    result["data"] |= {"name": evil, "class_names": [evil], "fingerprint": evil}
+    arms = (
+        (evil + "0", "teacher", evil, (), 100, 100, (0.6, 0.7)),
+        (evil, "student", evil, (evil + "0",), 10, 10, (0.5, 0.4, 0.3)),
+    )
+    result = told(
+        made_up(arms, delivered=(evil,), controls=(), shape=evil, bad={(evil, 2): ("failed", evil)})
+    )
+    result["data"] |= {"name": evil, "class_names": [evil] * 3, "fingerprint": evil}
     result |= {"environment": {evil: evil}, "command": evil}
     result["delivered"] = {"name": evil, "seed": 0, "key": evil}
+    result["compare"] = {"against": evil, "claim": [evil], "level": 0.05, "varied": evil}
+    result["summary"][1]["difference"] = {"n": 2, "mean": 0.1, "interval": [0.0, 0.2], "claim": True}
+    result["students_compared"] = {
+        "first": evil,
+        "second": evil,
+        "seed": 0,
+        "only_first": 1,
+        "only_second": 2,
+        "p": 1.0,
+    }
+    result["stages"][2]["warnings"] = [evil]
+    result["lost_examples"] = [{"index": 1, "label": 0, "answer": 1, "teacher": 0, "png": "iVBORw0KGgo="}]
     folder = tmp_path / "run <i> & co"
     folder.mkdir()
     page = Parsed(written(folder, result, recipe=evil))
-    assert (
-        page.count("b") == page.count("script") == page.count("i") - 1 == 0
-    )  # one <i> is the legend's square
-    assert page.text.count(evil) >= 8
+    assert page.count("script") == 0
+    assert not any("onclick" in attributes for _, attributes in page.tags)
+    assert page.count("img") == 1
+    assert page.text.count(evil) >= 30
     assert "run <i> & co" in page.text
 
 

@@ -20,7 +20,7 @@ from understudy.report.progress import Display
 from understudy.store.results import Result
 from understudy.structure.cost import Cost
 from understudy.teaching import Labels, SoftTargets
-from understudy.training.loop import Progress
+from understudy.training.clock import Progress
 from understudy.training.settings import Training
 
 

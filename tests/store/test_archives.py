@@ -183,7 +183,10 @@ def stage_members(
         "files": {WEIGHTS: {"sha256": files.sha256_of_bytes(b"content"), "bytes": 7}},
         **(changes or {}),
     }
-    return [file_member(f"{key}/{WEIGHTS}"), file_member(f"{key}/{RECORD}", json.dumps(sealed(record)).encode())]
+    return [
+        file_member(f"{key}/{WEIGHTS}"),
+        file_member(f"{key}/{RECORD}", json.dumps(sealed(record)).encode()),
+    ]
 
 
 def written(archive: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:

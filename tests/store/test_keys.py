@@ -152,3 +152,15 @@ def test_every_difference_between_tensors_changes_the_hash() -> None:
         hash_of_tensors({name: tensor.clone() for name, tensor in tensors.items()})
         for tensors in VARIANTS.values()
     }
+
+
+def test_the_same_bytes_as_another_type_or_in_another_shape_are_another_tensor() -> None:
+    ways = [
+        torch.zeros(4, dtype=torch.float32),
+        torch.zeros(4, dtype=torch.int32),
+        torch.zeros(2, 2, dtype=torch.int32),
+        torch.zeros(2, dtype=torch.int64),
+        torch.zeros(8, dtype=torch.bfloat16),
+        torch.zeros(8, dtype=torch.float16),
+    ]
+    assert len({hash_of_tensors({"a": tensor}) for tensor in ways}) == len(ways)

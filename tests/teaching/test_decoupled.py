@@ -21,7 +21,9 @@ def test_is_the_hard_term_and_the_decoupled_loss() -> None:
     step = made_step(student, LABELS, teacher)
     parts = Decoupled(temperature=3.0, target_weight=0.5, others_weight=2.0).for_stage(teachers=1).loss(step)
     hard = Classification().hard_loss(student, step.batch)
-    soft = decoupled_loss(student, teacher[0], LABELS, temperature=3.0, target_weight=0.5, others_weight=2.0).mean()
+    soft = decoupled_loss(
+        student, teacher[0], LABELS, temperature=3.0, target_weight=0.5, others_weight=2.0
+    ).mean()
     torch.testing.assert_close(parts["total"], hard + soft)
     torch.testing.assert_close(parts["soft"], soft)
 

@@ -111,3 +111,9 @@ def test_looking_at_gradients_leaves_none_behind() -> None:
     gradient_shares({"total": part, "part": part}, output)
     assert output.grad is None
     part.backward()  # the graph is still there
+
+
+def test_a_handful_of_images_cannot_tell() -> None:
+    log = epochs(validation={"accuracy": 0.5}, train={"accuracy": 0.5})
+    assert training_warnings(log, classes=2, samples=6, batches=100) == []
+    assert teacher_warnings("teacher", {"accuracy": 0.0}, classes=2, samples=6) == []

@@ -108,6 +108,21 @@ def test_teachers_are_put_into_eval_mode_and_take_no_gradient() -> None:
     assert all(parameter.grad is None for teacher in teachers for parameter in teacher.model.parameters())
 
 
+def test_an_answer_has_no_gradient_whatever_else_a_teacher_is_made_of() -> None:
+    class Odd(nn.Module):
+        """Holds a tensor that is no parameter, and so is not frozen with them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.ones(1, requires_grad=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images.mean((2, 3)) * self.scale
+
+    ready = frozen(Teacher(model=Odd(), preprocessing=USUAL))
+    assert not ready.logits([0], made_batch()).requires_grad
+
+
 def test_teaching_changes_no_bit_of_a_teacher_buffers_included() -> None:
     teachers = three()
     before = [

@@ -13,6 +13,7 @@ from understudy.errors import BadInput
 
 def report(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
 ) -> None:
     """Writes report.html of a run anew from its result.json, and shows the table."""
     from understudy.report.page import write_report
@@ -23,26 +24,44 @@ def report(
     console().print(summary_table(result))
     for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
         say(sentence)
-    say(f"report: {write_report(run_folder)}")
+    page = write_report(run_folder)
+    say(f"report: {page}")
+    if open_:
+        import webbrowser
+
+        if not webbrowser.open(page.resolve().as_uri()):
+            say("no browser was found to show it in.")
 
 
 def compare(
     run_folders: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],
+    out: Annotated[Path | None, typer.Option(help="Write a page too, such as compare.html.")] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare runs on different data or splits, too.")
+    ] = False,
 ) -> None:
-    """The students of several runs in one table."""
+    """The students of several runs in one table, and on one page with --out."""
     from understudy.report.result import read_result
     from understudy.report.tables import compare_table, different_data, problems
 
     if len({folder.resolve() for folder in run_folders}) < len(run_folders):
         raise BadInput("a run stands twice; name each once.")
     results = {str(folder): read_result(folder) for folder in run_folders}
-    console().print(compare_table(results))
     difference = different_data(results)
+    if difference and not anyway:
+        raise BadInput(
+            f"these runs cannot be compared: {difference} With --anyway they are shown all the same."
+        )
+    console().print(compare_table(results))
     if difference:
         say(f"Beware: {difference}")
     for name, result in results.items():
         for problem in problems(result):
             say(f"{name}: {problem}")
+    if out is not None:
+        from understudy.report.compare_page import write_comparison
+
+        say(f"page: {write_comparison(results, out)}")
 
 
 def data(

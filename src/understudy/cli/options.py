@@ -31,6 +31,9 @@ StoreFolder = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option(help="Stages trained side by side, each in a process.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Say how it goes as events, one JSON object a line, and nothing else.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but problems and the table.")]
 
 

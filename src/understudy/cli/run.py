@@ -10,6 +10,7 @@ import typer
 
 from understudy.cli.options import (
     Jobs,
+    Json,
     Quiet,
     RecipeFile,
     Seeds,
@@ -35,6 +36,7 @@ def demo(
     jobs: Jobs = 2,
     store: StoreFolder = None,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Teacher, assistants and student on handwritten digits: no download, about a minute."""
     from importlib.resources import files
@@ -43,7 +45,7 @@ def demo(
 
     text = files("understudy").joinpath("demo.yaml").read_text("utf-8")
     raw = read_text(text, source="the demo's recipe")
-    _run(raw, out=out, jobs=jobs, store=store, quiet=quiet)
+    _run(raw, out=out, jobs=jobs, store=store, quiet=quiet, json=json)
 
 
 def run(
@@ -60,13 +62,14 @@ def run(
         bool, typer.Option("--force", help="Write over another run in --out; the store is not touched.")
     ] = False,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Trains what is not kept yet, and shows the student with its controls beside it."""
     from understudy.recipe import read_file
 
     raw = changed_by(read_file(recipe), set_, seeds)
     where = out or Path("runs") / recipe.stem
-    _run(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
+    _run(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet, json=json)
 
 
 def plan(
@@ -132,6 +135,7 @@ def _run(
     store: Path | None = None,
     force: bool = False,
     quiet: bool = False,
+    json: bool = False,
 ) -> None:
     check_jobs(jobs)
     if hours is not None and not 0 < hours < 1e6:
@@ -146,14 +150,35 @@ def _run(
     from understudy.ladder.graph import warnings
     from understudy.ladder.stopping import Stopper
     from understudy.recipe.building import build
+    from understudy.report.events import Events
     from understudy.report.progress import Display
+    from understudy.report.result import read_result
     from understudy.store import Store
 
     kept = Store(store_of(out, store))
     built = build(recipe, cache=kept.folder / "data" if kept.folder.is_dir() else None)
+    kept.prepare()
+    command = command_line()
+    if json:
+        with alone(out, kept.folder), Stopper(hours) as stopper, Events(built.jobs, store=kept) as events:
+            events.run_started(out=out, command=command)
+            for sentence in (*built.dataset.notes, *warnings(built.jobs)):
+                events.message(sentence)
+            outcomes = climb(
+                built,
+                out=out,
+                store=kept,
+                parallel=jobs,
+                watcher=events.watcher,
+                stop=lambda: stopper() or events.broken,
+                command=command,
+            )
+            stopper.why = stopper.why or ("nobody reads the events" if events.broken else "")
+            events.run_finished(read_result(out), out=out, why=stopper.why)
+        _end(outcomes, stopper)
+        return
     if not quiet:
         notes(built, warnings(built.jobs))
-    kept.prepare()
     with alone(out, kept.folder), Stopper(hours) as stopper, Display(built.jobs, quiet=quiet) as display:
         outcomes = climb(
             built,
@@ -162,12 +187,13 @@ def _run(
             parallel=jobs,
             watcher=display.watcher,
             stop=stopper,
-            command=command_line(),
+            command=command,
         )
-    _finish(outcomes, out=out, stopper=stopper)
+    _finish(outcomes, out=out)
+    _end(outcomes, stopper)
 
 
-def _finish(outcomes: Sequence[Outcome], *, out: Path, stopper: Stopper) -> None:
+def _finish(outcomes: Sequence[Outcome], *, out: Path) -> None:
     from understudy.report.result import read_result
     from understudy.report.tables import problems, summary_table, warnings
 
@@ -180,6 +206,10 @@ def _finish(outcomes: Sequence[Outcome], *, out: Path, stopper: Stopper) -> None
     if result["delivered"]:
         say(f"student: {out / 'student.safetensors'} (student.json beside it says how to build it)")
     say(f"report:  {out / 'report.html'}")
+
+
+def _end(outcomes: Sequence[Outcome], stopper: Stopper) -> None:
+    """Sets the exit status of a run that is not complete."""
     states = {outcome.state for outcome in outcomes}
     if "interrupted" in states:
         raise Interrupted(f"{stopper.why}; run the same command again to go on from the last checkpoint.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -75,16 +75,34 @@ class MemoryImages:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Origin:
+    """Where the samples of a split stand in the source, so that what is kept for the source's images can be found.
+
+    Attributes:
+        part: of the source: ``train``, ``validation`` or ``test``; a carved split is from ``train``.
+        rows: ``(n,)`` int64, the place of each sample in that part, as the source gives it before anything is carved
+            from it or left out.
+        images: in that part, in all.
+    """
+
+    part: Literal["train", "validation", "test"]
+    rows: np.ndarray
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
     """Images with labels.
 
     Attributes:
         images: by position, see :class:`Images`.
         labels: ``(n,)`` int64, read-only; -1 = unlabelled, in training splits only.
+        origin: where they stand in the source; None where nobody said so. The fingerprint does not hold it.
     """
 
     images: Images
     labels: np.ndarray
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.labels.dtype != np.int64 or self.labels.shape != (len(self.images),):

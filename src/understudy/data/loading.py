@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from understudy.data.dataset import UNLABELLED, Dataset, Split
+from understudy.data.dataset import UNLABELLED, Dataset, Origin, Split
 from understudy.data.decoding import shown
 from understudy.data.scan import fingerprint, mean_and_std
 from understudy.data.source import Chosen, Memory, Part, Source
@@ -94,7 +94,11 @@ def load(
         chosen, size=size, channels=channels, memory=memory, cache=Path(cache) if cache is not None else None
     )
     splits = {
-        split: Split(images=prepared.splits[split][0], labels=source.labels[part][rows])
+        split: Split(
+            images=prepared.splits[split][0],
+            labels=source.labels[part][rows],
+            origin=Origin(part=part, rows=rows, images=len(source.labels[part])),
+        )
         for split, (part, rows) in chosen.items()
     }
     measured_mean, measured_std = mean_and_std(prepared.splits["train"][1])

@@ -84,6 +84,8 @@ def _is_kept(store: Store, key: str) -> bool:
 
 def _seconds_an_image(job: Job, dataset: Dataset, training: Training, *, backward: bool) -> float:
     """Median over a few steps of one batch, after one to warm up, for about a second."""
+    if job.stage.network.is_logits:
+        return 0.0
     batch = min(training.batch_size, len(dataset.train))
     with torch.random.fork_rng(devices=[]), precision.threads(training.threads):
         model = job.stage.network.build(dataset).to(training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -191,6 +191,7 @@ def jobs(
                 view_seed=view_seed,
                 known=known,
             )
+            _check_inputs(here, teachers, start, policy)
             made[stage.name, own] = Job(
                 stage=here,
                 seed=own,
@@ -239,6 +240,8 @@ def define(
     network = once(
         ("network", stage.network, id(stage.network.factory)), lambda: stage.network.definition(dataset)
     )
+    if stage.network.file is not None:
+        return {"kind": "given", "network": network, "data": dataset.fingerprint}
     if stage.weights is not None:
         weights = once(("file", str(stage.weights)), lambda: _hash_of_file(stage.weights))
         return {"kind": "given", "network": network, "data": dataset.fingerprint, "weights": weights}
@@ -278,19 +281,44 @@ def _hash_of_file(path: Path | str | None) -> str:
     return hash_of_tensors(read_weights(Path(path)))
 
 
+def _check_inputs(stage: Stage, teachers: Sequence[Job], start: Job | None, policy: ViewPolicy) -> None:
+    """What a network in a file cannot be asked for: weights to begin with, and of logits, answers to other views."""
+    if start is not None and start.stage.network.file is not None:
+        raise BadInput(
+            f"stage {stage.name!r} begins with the weights of {start.name!r}, which is the file "
+            f"{start.stage.network.file}: a network in a file teaches, and its weights cannot be taken out."
+        )
+    for teacher in teachers:
+        if teacher.stage.network.is_logits and policy.definition():
+            raise BadInput(
+                f"the teacher {teacher.name!r} is an array of logits ({teacher.stage.network.file}), its answers to the "
+                f"images as they are; the views ({listed(policy.definition())}) make other images. Leave the views out, "
+                f"or give the teacher as a network."
+            )
+
+
 def _cost(stage: Stage, dataset: Dataset) -> Cost:
     """Cost of the stage's network on this data; also the first check that it can be built and given weights fit."""
     import torch
 
     from understudy.models.weights import put_weights, read_weights
-    from understudy.structure.cost import cost
+    from understudy.structure.cost import Cost, cost
 
+    if stage.network.is_logits:
+        stage.network.answers(dataset)
+        return Cost(parameters=0, multiply_adds=0)
     with torch.random.fork_rng(devices=[]):
         model = stage.network.build(dataset)
+    arguments = stage.network.arguments(dataset)
+    if stage.network.file is not None:
+        from understudy.models.onnx_files import OnnxNetwork
+
+        if isinstance(model, OnnxNetwork):  # torch's counter cannot look inside
+            return Cost(parameters=model.weights, multiply_adds=model.multiply_adds)
+        return cost(model, channels=dataset.channels, size=tuple(arguments["size"]))
     for path, new_head in ((stage.weights, False), (stage.start, True)):
         if isinstance(path, Path):
             put_weights(model, read_weights(path), source=str(path), new_head=new_head)
-    arguments = stage.network.arguments(dataset)
     return cost(model, channels=dataset.channels, size=tuple(arguments["size"]))
 
 
@@ -299,7 +327,7 @@ def warnings(all_jobs: Sequence[Job]) -> list[str]:
     said: dict[str, None] = {}
     for job in all_jobs:
         for teacher in job.teachers:
-            if teacher.cost.multiply_adds < job.cost.multiply_adds:
+            if 0 < teacher.cost.multiply_adds < job.cost.multiply_adds:  # 0: a file that does not tell
                 said[
                     f"{teacher.name} ({teacher.stage.network.label}, {teacher.cost.multiply_adds / 1e6:.2f} MMAC) "
                     f"teaches {job.name}, which is bigger ({job.stage.network.label}, "

@@ -27,7 +27,9 @@ from understudy.training.clock import Progress
 from understudy.training.evaluate import outputs
 from understudy.training.loop import Trained, fit
 from understudy.training.settings import Training
-from understudy.training.teachers import Teacher
+from understudy.training.teachers import Lookup, Teacher
+
+_LOOKED_AT = ("validation", "test")  # splits, once, when a stage is finished
 
 
 def make(
@@ -76,11 +78,15 @@ def _make(
     stage = job.stage
     preprocessing = stage.network.preprocessing(dataset)
     torch.manual_seed(stream_seed(job.seed, "initial weights"))
-    model = stage.network.build(dataset)
     task = Classification(label_smoothing=training.label_smoothing)
     trained: Trained | None = None
     warnings: list[str] = []
-    if stage.weights is not None:
+    if stage.network.is_logits:
+        return _keep(job, None, task, training, preprocessing, store, dataset, None, stop, [], say)
+    model = stage.network.build(dataset, sha256=_file_of(job))
+    if stage.network.file is not None:
+        model.to(training.device)
+    elif stage.weights is not None:
         put_weights(model, read_weights(stage.weights), source=str(stage.weights))
         model.to(training.device)
     else:
@@ -116,7 +122,7 @@ def _make(
 
 def _keep(
     job: Job,
-    model: nn.Module,
+    model: nn.Module | None,
     task: Classification,
     training: Training,
     preprocessing: Preprocessing,
@@ -127,33 +133,45 @@ def _keep(
     warnings: list[str],
     say: Callable[[str], None],
 ) -> Result:
-    """Looks at validation and test once, says how the training went, and writes everything down."""
+    """Looks at validation and test once, says how the training went, and writes everything down.
+
+    Without a model there are only its logits, which are looked up.
+    """
 
     def stopped() -> None:
         if stop():
             raise Interrupted("stopped while the finished stage was looked at")
 
-    look = partial(
-        outputs,
-        model,
-        preprocessing=preprocessing,
-        device=training.device,
-        workers=training.workers,
-        autocast=partial(precision.autocast, training),
-        stop=stopped,
-    )
+    if model is None:
+        kept = job.stage.network.answers(dataset, sha256=_file_of(job))
+        looked = {
+            name: torch.from_numpy(kept[name]) if name in kept else torch.zeros(0, 0) for name in _LOOKED_AT
+        }
+    else:
+        look = partial(
+            outputs,
+            model,
+            preprocessing=preprocessing,
+            device=training.device,
+            workers=training.workers,
+            autocast=partial(precision.autocast, training),
+            stop=stopped,
+        )
+        looked = {name: look(getattr(dataset, name)) for name in _LOOKED_AT}
     answers: dict[str, torch.Tensor] = {}
     figures: dict[str, dict[str, float]] = {}
-    for name, split in (("validation", dataset.validation), ("test", dataset.test)):
-        labels = torch.tensor(split.labels)
-        answers[name], answers[f"{name}_labels"] = look(split), labels
+    for name in _LOOKED_AT:
+        labels = torch.tensor(getattr(dataset, name).labels)
+        answers[name], answers[f"{name}_labels"] = looked[name], labels
         figures[name] = task.metrics(answers[name], labels)
     if not all(torch.isfinite(answer).all() for answer in answers.values()):
         raise StageFailed(
             "the finished network gives answers that are not finite numbers. Try a smaller training.lr."
         )
     stage = job.stage
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    # what a file holds is not kept a second time
+    own = {} if model is None or stage.network.file is not None else model.state_dict()
+    weights = {name: tensor.detach().cpu() for name, tensor in own.items()}
     health = _health(job, store, answers["validation"], _log(store, job) if trained else [])
     found = health_of.training_warnings(
         _log(store, job) if trained else [],
@@ -173,7 +191,11 @@ def _keep(
             **stage.network.arguments(dataset),
             "factory": stage.network.factory is not None,
         },
-        "architecture": architecture_of(model.cpu(), stage.network.name, stage.network.arguments(dataset)),
+        "architecture": architecture_of(
+            nn.Module() if model is None else model.cpu(),
+            stage.network.name,
+            stage.network.arguments(dataset),
+        ),
         "preprocessing": preprocessing.definition(),
         "teachers": [teacher.key for teacher in job.teachers],
         "parameters": job.cost.parameters,
@@ -231,20 +253,33 @@ def _in_words(health: dict[str, dict[str, float]]) -> list[str]:
     return ["; ".join(said)] if said else []
 
 
-def _teacher(job: Job, store: Store, dataset: Dataset) -> Teacher:
+def _teacher(job: Job, store: Store, dataset: Dataset) -> Teacher | Lookup:
+    if job.stage.network.is_logits:
+        return Lookup(
+            answers=torch.from_numpy(job.stage.network.answers(dataset, sha256=_file_of(job))["train"])
+        )
     return Teacher(model=rebuilt(job, store, dataset), preprocessing=job.stage.network.preprocessing(dataset))
 
 
 def rebuilt(job: Job, store: Store, dataset: Dataset) -> nn.Module:
-    """The network of a finished job with its weights, on the CPU.
+    """The network of a finished job with its weights, on the CPU; one in a file is read from there again.
 
     Raises:
         Damaged: the weights differ from their checksum.
+        BadInput: its file is gone or is another by now, or holds logits only.
     """
     with torch.random.fork_rng(devices=[]):
-        model = job.stage.network.build(dataset)
+        model = job.stage.network.build(dataset, sha256=_file_of(job))
+    if job.stage.network.file is not None:
+        return model
     put_weights(model, store.weights(_finished(store, job)), source=f"the kept stage {job.name}")
     return model
+
+
+def _file_of(job: Job) -> str | None:
+    """SHA-256 of the file that the job was keyed with, for a network in a file."""
+    known: str | None = job.definition["network"].get("file")
+    return known
 
 
 def _finished(store: Store, job: Job) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,10 @@ from understudy.teaching.method import Method
 from understudy.training.settings import Training
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
-    from understudy.data.dataset import Dataset
+    from understudy.data.dataset import Dataset, Origin
     from understudy.models.preprocessing import Preprocessing
 
 Role = Literal["teacher", "assistant", "student"]
@@ -22,7 +24,7 @@ Role = Literal["teacher", "assistant", "student"]
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Which network a stage makes: a built-in, timm or torchvision name, or a factory of one's own.
+    """Which network a stage makes: a built-in, timm or torchvision name, a factory of one's own, or a teacher in a file.
 
     Attributes:
         name: such as ``plain_cnn-10``, ``timm/resnet18``; for a factory: what to call it in tables.
@@ -36,9 +38,11 @@ class Network:
             global generator, which is seeded before the call.
         version: of the factory; change it when the factory's code changes in a way that names, shapes and initial
             weights do not show.
+        file: a trained network as ONNX or ``torch.export`` program, or an ``.npz`` of its logits
+            (:mod:`~understudy.models.frozen_files`): known by its bytes, never trained, called by the file's name.
     """
 
-    name: str
+    name: str = ""
     width: float = 1.0
     pretrained: bool = False
     size: tuple[int, int] | None = None
@@ -46,8 +50,12 @@ class Network:
     std: tuple[float, ...] | None = None
     factory: Callable[..., nn.Module] | None = field(default=None, compare=False)
     version: str = ""
+    file: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.file is not None:
+            self._check_file(self.file)
+            return
         from understudy.models.limits import check_width
         from understudy.models.names import check_name
 
@@ -59,6 +67,31 @@ class Network:
                 f"kept results are found again by it."
             )
         check_width(self.width)
+
+    def _check_file(self, file: Path) -> None:
+        from understudy.models.frozen_files import format_of
+
+        said = {
+            "name": self.name not in ("", file.name),
+            "factory": self.factory is not None,
+            "pretrained": self.pretrained,
+            "width": self.width != 1,
+        }
+        for what in (what for what, is_said in said.items() if is_said):
+            raise BadInput(f"{file} is a whole network and is called by its file: leave out {what}.")
+        prepared = {"size": self.size, "mean": self.mean, "std": self.std}
+        for what in (what for what, value in prepared.items() if value is not None):
+            if format_of(file) == "logits":
+                raise BadInput(f"{file} holds logits, which look at no image any more: leave out {what}.")
+        format_of(file)
+        object.__setattr__(self, "name", file.name)
+
+    @property
+    def is_logits(self) -> bool:
+        """Whether there are only its answers, to the images as they are."""
+        from understudy.models.frozen_files import format_of
+
+        return self.file is not None and format_of(self.file) == "logits"
 
     @property
     def label(self) -> str:
@@ -77,30 +110,72 @@ class Network:
             "channels": dataset.channels,
             "size": list(size),
         }
-        if self.factory is None:
+        if self.factory is None and self.file is None:
             said["width"] = self.width
         return said
 
-    def build(self, dataset: Dataset) -> nn.Module:
-        """The network with initial weights from torch's global generator.
+    def build(self, dataset: Dataset, *, sha256: str | None = None) -> nn.Module:
+        """The network with initial weights from torch's global generator; from a file, as it is there.
+
+        Args:
+            dataset: whose images and classes it must fit.
+            sha256: of the file's bytes, where they must be those that were seen before.
 
         Raises:
             BadInput: the network cannot be built for images of this size.
         """
         arguments = self.arguments(dataset)
         arguments["size"] = tuple(arguments["size"])
+        if self.file is not None:
+            from understudy.models.frozen_files import open_network
+
+            return open_network(self.file, sha256=sha256, **arguments)
         if self.factory is not None:
             return self.factory(**arguments)
         from understudy.models import build
 
         return build(self.name, pretrained=self.pretrained, **arguments)
 
+    def answers(self, dataset: Dataset, *, sha256: str | None = None) -> dict[str, np.ndarray]:
+        """The logits in the file for each split, ``(samples, classes)`` float32 in the split's order.
+
+        Args:
+            dataset: whose images they are of.
+            sha256: see :meth:`build`.
+
+        Raises:
+            BadInput: rows or classes that do not fit; see :func:`~understudy.models.logits_files.read_logits`.
+        """
+        from understudy.models.logits_files import read_logits
+
+        assert self.file is not None
+        origins = self._origins(dataset)
+        images: dict[str, int] = {origin.part: origin.images for origin in origins.values()}
+        found = read_logits(self.file, classes=len(dataset.class_names), images=images, sha256=sha256)
+        return {split: found[origin.part][origin.rows] for split, origin in origins.items()}
+
+    def _origins(self, dataset: Dataset) -> dict[str, Origin]:
+        origins: dict[str, Origin] = {}
+        for name, split in (
+            ("train", dataset.train),
+            ("validation", dataset.validation),
+            ("test", dataset.test),
+        ):
+            if split.origin is None:
+                raise BadInput(
+                    f"{self.file} has a row for each image of a source, and the data {dataset.name} do not say where "
+                    f"their images stand in theirs. Load them with understudy.load."
+                )
+            if len(split):
+                origins[name] = split.origin
+        return origins
+
     def preprocessing(self, dataset: Dataset) -> Preprocessing:
         """How images are prepared for it: its own statistics and size, else the pretrained weights', else the data's."""
         from understudy.models.preprocessing import Preprocessing, preprocessing_of
 
         own = None
-        if self.factory is None:
+        if self.factory is None and self.file is None:
             own = preprocessing_of(self.name, self.pretrained, channels=dataset.channels)
         mean = self.mean or (own.mean if own else dataset.mean)
         std = self.std or (own.std if own else dataset.std)
@@ -114,8 +189,21 @@ class Network:
         return Preprocessing(mean=tuple(mean), std=tuple(std), size=size)
 
     def definition(self, dataset: Dataset) -> dict[str, Any]:
-        """Its part of the key. A factory is known by version, names, shapes and initial weights, not by its name."""
+        """Its part of the key. A factory is known by version, names, shapes and initial weights, a file by its bytes."""
         prepared = self.preprocessing(dataset).definition()
+        if self.file is not None:
+            from understudy.models.file_checks import sha256_of
+            from understudy.models.frozen_files import format_of
+
+            known = {"file": sha256_of(self.file), "format": format_of(self.file)}
+            if not self.is_logits:
+                return {**known, **self.arguments(dataset), "preprocessing": prepared}
+            # two sources can give the same splits from different rows
+            rows = {
+                name: [origin.part, hashlib.sha256(origin.rows.astype("<i8").tobytes()).hexdigest()]
+                for name, origin in self._origins(dataset).items()
+            }
+            return {**known, "classes": len(dataset.class_names), "rows": rows}
         if self.factory is None:
             pretrained = {"pretrained": True} if self.pretrained else {}
             return {"name": self.name, **self.arguments(dataset), **pretrained, "preprocessing": prepared}
@@ -145,7 +233,8 @@ class Stage:
             every seed.
         teachers: names of the stages it learns from; their order matters to methods that treat the first apart.
         start: weights it begins with: another stage's name, or a file; where classes differ the head is new.
-        weights: a file of weights that are taken as they are; such a stage is not trained.
+        weights: a file of weights that are taken as they are; such a stage is not trained. For a network in a file it is
+            that file.
         method: the way to teach.
         training: how; None with ``weights``.
     """
@@ -160,6 +249,8 @@ class Stage:
     training: Training | None = None
 
     def __post_init__(self) -> None:
+        if self.network.file is not None and self.weights is None:
+            object.__setattr__(self, "weights", self.network.file)
         if self.weights is not None:
             for what, value in (("teachers", self.teachers), ("start", self.start)):
                 if value:

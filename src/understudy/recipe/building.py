@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,15 +43,14 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
     Raises:
         BadInput: data, networks, weights or devices that do not fit what the recipe says.
     """
-    from understudy.ladder.graph import jobs
+    from understudy.ladder.planning import planned
 
     dataset = dataset_of(recipe, cache=cache)
     policy = policy_of(recipe)
     with _keys_of("data.views"):
         policy.check_fits(height=dataset.height, width=dataset.width)
     ladder = ladder_of(recipe, dataset)
-    _check_memory(ladder, dataset)
-    made = jobs(
+    made = planned(
         ladder,
         dataset,
         seeds=recipe.seeds,
@@ -61,15 +59,6 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
         repeat=recipe.repeat,
         ladder_seed=recipe.ladder_seed,
     )
-    if len(ladder.delivered) > 1 and not len(dataset.validation):
-        raise BadInput(
-            "paths are chosen on the validation split, and data.validation is 0: nothing may be chosen then."
-        )
-    if len(recipe.seeds) > 1 and not len(dataset.validation):
-        raise BadInput(
-            "among several seeds the one best on validation is delivered, and data.validation is 0. "
-            "Give one seed, or keep a validation split."
-        )
     for name in recipe.compare or ():
         possible = [student for student in ladder.students if student != "direct"]
         if name not in possible:
@@ -77,28 +66,6 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
                 f"compare names {name!r}, which is no arm beside direct. Arms: {listed(possible)}.{suggestion(name, possible)}"
             )
     return Built(recipe=recipe, dataset=dataset, ladder=ladder, jobs=made)
-
-
-def _check_memory(ladder: Ladder, dataset: Dataset) -> None:
-    """Refuses networks that cannot be held by this machine, before one of them is made.
-
-    Training holds weights, gradients, the optimiser's state and a copy while a checkpoint is written: 16 bytes a
-    parameter. Activations, which depend on the batch, come on top and are not counted.
-    """
-    import torch
-
-    from understudy.models.names import is_built_in
-
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for network in {stage.network for stage in ladder.stages if is_built_in(stage.network.name)}:
-        with torch.device("meta"):  # shapes without numbers
-            parameters = sum(weights.numel() for weights in network.build(dataset).parameters())
-        if 16 * parameters > memory:
-            raise BadInput(
-                f"{network.label} has {parameters / 1e9:.1f} billion parameters on these images; training it takes "
-                f"{16 * parameters / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f} GB of memory. "
-                f"Choose a smaller network, width or image size."
-            )
 
 
 def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:
@@ -174,34 +141,20 @@ def _arm(
     dataset: Dataset,
 ) -> list[Stage]:
     """The stages of a shape or control."""
-    from understudy.ladder import rivals, shapes
+    from understudy.ladder.arms import Material, arm
 
-    if name == "scratch":
-        return shapes.scratch(student)
-    if name == "label_smoothing":
-        return rivals.label_smoothing(student)
-    assert teacher is not None
-    if name == "direct":
-        return shapes.direct(teacher, student, method)
-    if name == "chain":
-        return shapes.chain(teacher, assistants, student, method)
-    if name == "paths":
-        return shapes.paths(teacher, assistants, student, method)
-    if name == "dense":
-        dropping = _dropping(recipe.ladder.stochastic)
-        return shapes.dense(teacher, assistants, student, method, stochastic=dropping)
-    if name == "early_teacher":
-        return rivals.early_teacher(teacher, student, method)
-    if name == "mean_teachers":
-        return rivals.mean_teachers(teacher, assistants, student, method)
-    if name == "logit_std":
-        return rivals.logit_std(teacher, student)
-    if name == "dkd":
-        return rivals.dkd(teacher, student)
     costs = None
-    if recipe.direct_long.match == "multiply_adds":
+    if name == "direct_long" and recipe.direct_long.match == "multiply_adds":
         costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
-    return shapes.direct_long(teacher, assistants, student, method, costs=costs)
+    material = Material(
+        teacher=teacher,
+        assistants=assistants,
+        student=student,
+        method=method,
+        stochastic=_dropping(recipe.ladder.stochastic),
+        costs=costs,
+    )
+    return arm(name, material)
 
 
 def _check_weights(recipe: Recipe) -> None:
@@ -225,9 +178,15 @@ def _rung(recipe: Recipe, model: Model, path: str) -> Rung:
     return Rung(
         network=_network(model),
         training=training_of(recipe, model, f"{path}.training."),
-        weights=Path(model.weights) if model.weights else None,
+        weights=_given(model),
         start=Path(model.start) if model.start else None,
     )
+
+
+def _given(model: Model) -> Path | None:
+    """The file of a network that is not trained: of its weights, or of all of it."""
+    given = model.weights or model.file
+    return Path(given) if given else None
 
 
 def _network(model: Model) -> Network:
@@ -235,7 +194,8 @@ def _network(model: Model) -> Network:
 
     size = (model.size, model.size) if isinstance(model.size, int) else model.size
     return Network(
-        name=model.name,
+        name=model.name or "",
+        file=Path(model.file) if model.file else None,
         width=model.width,
         pretrained=model.pretrained,
         size=size,
@@ -299,9 +259,8 @@ def _long(recipe: Recipe, dataset: Dataset) -> Ladder:
     )
     ladder = Ladder(stages, (student,))
     if ladder[student].weights is not None:
-        raise BadInput(
-            f"the student {student!r} has weights: the student is what is taught; use model.start."
-        )
+        what = "weights" if ladder[student].network.file is None else "a file"
+        raise BadInput(f"the student {student!r} has {what}: the student is what is taught; use model.start.")
     return Ladder((*stages, *_controls(recipe, dataset, ladder, student)), (student,))
 
 
@@ -311,16 +270,16 @@ def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, la
 
     path = f"ladder.stages.{position}"
     role: Any = "assistant" if entry.teachers or entry.start else "teacher"
-    if entry.name == student or (entry.name in last and entry.model.weights is None):
+    if entry.name == student or (entry.name in last and _given(entry.model) is None):
         role = "student"
-    if entry.model.weights is not None:
+    given = _given(entry.model)
+    if given is not None:
         if entry.teachers or entry.start or entry.teaching:
+            key = "weights" if entry.model.weights else "file"
             raise BadInput(
-                f"{path} has model.weights, so nothing is trained: leave out teachers, start and teaching."
+                f"{path} has model.{key}, so nothing is trained: leave out teachers, start and teaching."
             )
-        return Stage(
-            name=entry.name, network=_network(entry.model), role=role, weights=Path(entry.model.weights)
-        )
+        return Stage(name=entry.name, network=_network(entry.model), role=role, weights=given)
     if not entry.teachers and (entry.teaching or entry.stochastic):
         raise BadInput(f"{path} has no teachers; teaching and stochastic say how teachers teach.")
     teaching = teaching_of(recipe, entry, f"{path}.teaching.")

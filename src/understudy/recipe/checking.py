@@ -226,10 +226,30 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def _check_models(recipe: Recipe) -> None:
-    """What the types cannot say: which parts go together, names of networks, partial trainings."""
+def _check_network(model: Model, path: str) -> None:
+    """A name that can be built, or a file and nothing that does not go with it."""
+    from understudy.models.frozen_files import format_of
     from understudy.models.names import check_name
 
+    if model.file is None:
+        assert model.name is not None
+        check_name(model.name)
+        return
+    if path == "models.student":
+        raise BadInput(
+            "the student is what is taught, and a network in a file is not trained: give a name instead."
+        )
+    for key in ("name", "width", "pretrained", "weights", "start", "training"):
+        if getattr(model, key) != Model.model_fields[key].get_default():
+            raise BadInput(f"file is a teacher that is there already, whole: leave out {key}.")
+    if format_of(Path(model.file)) == "logits":
+        for key in ("size", "mean", "std"):
+            if getattr(model, key) is not None:
+                raise BadInput(f"file holds logits, which look at no image any more: leave out {key}.")
+
+
+def _check_models(recipe: Recipe) -> None:
+    """What the types cannot say: which parts go together, names of networks, partial trainings."""
     ladder = recipe.ladder
     sources = [word for word in ("name", "path", "hub") if getattr(recipe.data, word) is not None]
     if len(sources) != 1:
@@ -289,8 +309,10 @@ def _check_models(recipe: Recipe) -> None:
         models += [("models.student", recipe.models.student)]
         models = ([("models.teacher", recipe.models.teacher)] if recipe.models.teacher else []) + models
     for path, model in models:
+        if model.name is None and model.file is None:
+            raise BadInput(f"{path}.name is missing.")
         try:
-            check_name(model.name)
+            _check_network(model, path)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
         if model.weights is not None and (model.start is not None or model.training):
@@ -298,7 +320,7 @@ def _check_models(recipe: Recipe) -> None:
         if model.pretrained and (model.weights or model.start):
             raise BadInput(f"{path} is pretrained and has weights of its own; choose one.")
         training_of(recipe, model, f"{path}.training.")
-        for key in ("weights", "start"):
+        for key in ("weights", "start", "file"):
             file = getattr(model, key)
             if file is not None and not _is_file(file):
                 raise BadInput(f"{path}.{key}: there is no file {cut(file, quoted=False)}.")

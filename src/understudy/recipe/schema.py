@@ -91,7 +91,9 @@ class Data(_Section):
 class Model(_Section):
     """A network and, where it exists already, its weights. A name alone is short for {name: ...}."""
 
-    name: Name = Field(description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, timm/..., torchvision/...")
+    name: Name | None = Field(
+        None, description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, timm/..., torchvision/..."
+    )
     width: Width = Field(1.0, description="factor on the channels of a built-in network")
     pretrained: bool = Field(False, description="begin with the weights that timm or torchvision publish")
     size: Size | None = Field(None, description="its own image size in pixels")
@@ -99,6 +101,10 @@ class Model(_Section):
     std: Deviations | None = None
     weights: File | None = Field(None, description="a file of weights, taken as they are: nothing is trained")
     start: File | None = Field(None, description="a file of weights to begin training with")
+    file: File | None = Field(
+        None,
+        description="instead of a name, a teacher in a file: .onnx, .pt2 of torch.export, or .npz of its logits",
+    )
     training: dict[str, Any] = Field(
         {}, description="what differs from the recipe's training for this network"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 LARGEST = 1e12  # what is larger is no figure of a run but one that blew up; it is left out like a NaN
@@ -74,7 +74,8 @@ def scale(
         room: share of the stretch left free at each end that no bound cuts.
 
     Returns:
-        None where no value can be drawn. One value, or several equal ones, stand in the middle of their axis.
+        None where no value can be drawn. One value, or several equal ones, stand in the middle of their axis
+        (at its end where that is a bound).
 
     >>> scale([2.0, 2.0], start=0, end=100)(2.0)
     50.0
@@ -92,12 +93,12 @@ def scale(
             factor = (high / low) ** room
             low, high = low / factor, high * factor
     elif high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
-        # a value at a bound keeps the room on its other side alone
         half = abs(low) * 0.05 or 1.0
         low, high = low - half, high + half
     else:
         low, high = low - room * (high - low), high + room * (high - low)
-    low, high = max(low, bounds[0]), min(high, bounds[1])
+    if bounds[0] <= min(found) and max(found) <= bounds[1]:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     return Scale(low=low, high=high, start=start, end=end, log=log)
 
 
@@ -115,25 +116,30 @@ def ticks(
     >>> [tick.text for tick in ticks(Scale(low=0.0, high=1.1, start=0, end=100))]
     ['0.0', '0.2', '0.4', '0.6', '0.8', '1.0']
     >>> [tick.value for tick in ticks(Scale(low=200.0, high=80_000.0, start=0, end=1, log=True))]
-    [1000.0, 10000.0]
+    [300.0, 1000.0, 3000.0, 10000.0, 30000.0]
     """
     if of.log:
         found = _log_ticks(of.low, of.high, most)
         if len(found) >= 2:
             return [Tick(value=value, text=text(value) if text else f"{value:g}") for value in found]
-    step = _step(of.high - of.low, most)
-    if whole:
-        step = max(1.0, step)
-    first = math.ceil(of.low / step - 1e-9)
-    values = [number * step for number in range(first, first + most + 2)]
-    values = [value for value in values if of.low <= value <= of.high or math.isclose(value, of.high)][:most]
+    values: list[float] = []
+    step = 1.0
+    for step in _steps(of.high - of.low, most):
+        if (whole and step < 1) or (of.high - of.low) / step > 2 * most:
+            continue
+        first = math.ceil(of.low / step - 1e-9)
+        values = [number * step for number in range(first, math.floor(of.high / step + 1e-9) + 1)]
+        if len(values) <= most:
+            break
     return [Tick(value=value, text=text(value) if text else _written(value, step)) for value in values]
 
 
-def _step(stretch: float, most: int) -> float:
-    least = stretch / max(1, most - 1)
-    power = 10.0 ** math.floor(math.log10(least))
-    return next((times * power for times in (1, 2, 5) if times * power >= least * (1 - 1e-9)), 10 * power)
+def _steps(stretch: float, most: int) -> Iterator[float]:
+    """Ever larger ones, from the first of which not many more than ``most`` fit."""
+    power = 10.0 ** math.floor(math.log10(stretch / most))
+    while True:
+        yield from (power, 2 * power, 5 * power)
+        power *= 10
 
 
 def _written(value: float, step: float) -> str:

@@ -75,7 +75,7 @@ def drawing(result: Mapping[str, Any]) -> Drawing:
                 y=middle[column[name], name] - box_height / 2,
                 title=titles[name],
                 small=[shortened(plain(node.get("model", "")), LETTERS + 2), " · ".join(about[2:])],
-                kind=_kind(node, ladder.get("controls", [])),
+                kind=kind_of(node, ladder.get("controls", [])),
                 delivered=name == (result.get("delivered") or {}).get("name"),
                 about=", ".join(text for text in about if text),
             )
@@ -94,7 +94,8 @@ def _left(column: int) -> float:
     return MARGIN + column * (WIDTH + ACROSS)
 
 
-def _kind(node: Mapping[str, Any], controls: Sequence[str]) -> str:
+def kind_of(node: Mapping[str, Any], controls: Sequence[str]) -> str:
+    """``teacher``, ``assistant``, ``student`` or ``control``: what a stage is drawn as."""
     if node["name"] in controls:
         return "control"
     return node["role"] if node.get("role") in ("teacher", "assistant") else "student"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 
 NOTHING = "–"  # stands where there is no figure, so that it is never mistaken for a zero
@@ -39,7 +41,38 @@ def points(difference: float | None) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text
 
 
-def count(number: int | None) -> str:
+def interval(low_high: Sequence[float] | None) -> str:
+    """An interval of fractions, in percent; empty where there is none.
+
+    >>> interval((0.58, 0.6012)), interval(None)
+    ('58.00 to 60.12', '')
+    """
+    return f"{percent(low_high[0])} to {percent(low_high[1])}" if low_high else ""
+
+
+def p_value(p: float | None) -> str:
+    """A p with three decimals, and never as zero.
+
+    >>> p_value(0.0214), p_value(0.00003), p_value(1.0), p_value(None)
+    ('0.021', '<0.001', '1.000', '–')
+    """
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def tally(number: float | None) -> str:
+    """How many, on average: whole where it is whole, else with one decimal.
+
+    >>> tally(31.0), tally(30.667), tally(0), tally(None)
+    ('31', '30.7', '0', '–')
+    """
+    if number is None:
+        return NOTHING
+    return f"{number:.0f}" if abs(number - round(number)) < 0.05 else f"{number:.1f}"
+
+
+def count(number: float | None) -> str:
     """A count with three figures and k, M or G.
 
     >>> [count(n) for n in (0, 999, 1_234, 56_789, 999_600, 11_173_962, 1_000_000_000)]
@@ -48,7 +81,7 @@ def count(number: int | None) -> str:
     if number is None:
         return NOTHING
     if abs(number) < 1000:
-        return str(number)
+        return f"{number:g}"
     scaled = float(number)
     for letter in ("k", "M", "G"):
         scaled /= 1000

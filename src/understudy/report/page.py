@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
-from understudy.report import numbers
+from understudy.report import figures, numbers, sections
+from understudy.report.charts import SHAPE_OF, SHAPES
 from understudy.report.drawing import drawing
 from understudy.report.numbers import plain
 from understudy.report.result import read_result
+from understudy.report.statistics import LEVEL
 from understudy.report.tables import CONTROL, problems, to_control
+from understudy.report.template import filled
 from understudy.store.files import write_text
 
 FILE = "report.html"
@@ -41,30 +41,39 @@ def write_report(folder: Path) -> Path:
 
 def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
     """The page as HTML; everything that a person or a data set named is escaped."""
-    summary = [_row(entry, result) for entry in result["summary"]]
-    template = resources.files("understudy.report").joinpath("page.html.jinja").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        accuracy=numbers.accuracy,
-        count=numbers.count,
-        duration=numbers.duration,
-        mmac=numbers.mmac,
-        plain=plain,
-        points=numbers.points,
-        or_nothing=lambda value: numbers.NOTHING if value in (None, "", 0) else value,
-    )
-    page = environment.from_string(template).render(
+    summary = [summary_row(entry, result) for entry in result["summary"]]
+    if any(row["difference"] for row in summary):  # where some are paired, no other kind stands among them
+        summary = [row | {"to_control": None} for row in summary]
+    shown: dict[str, Any] = {
+        "learning": figures.learning(result),
+        "costs": figures.costs(result),
+        "with_teachers": sections.with_teachers(result),
+        "classes": sections.classes(result),
+        "examples": sections.examples(result),
+        "calibration": sections.calibration(result),
+    }
+    return filled(
+        "page.html.jinja",
         title=title,
         headline=headline(result),
         missing=missing(result),
         problems=problems(result),
+        warnings=sections.warnings(result),
+        checked=sections.checked(result),
         drawing=drawing(result),
         summary=summary,
-        compared=any(row["to_control"] is not None for row in summary),
+        strip=figures.accuracies(result),
+        differences=figures.differences(result),
+        reading=how_to_read(result),
+        compared=any(row["difference"] or row["to_control"] is not None for row in summary),
+        tested=any((row["difference"] or {}).get("interval") for row in summary),
         intervals=any(row["interval"] for row in summary),
-        control=CONTROL,
+        deviations=any(row["std"] is not None for row in summary),
+        against=_against(result),
+        keys=keys(figures.kinds(result).values()),
+        losses=losses(result),
+        absent=absent(result, shown),
+        classes_shown=sections.CLASSES_SHOWN,
         stages=result["stages"],
         data=result["data"],
         environment=result.get("environment", {}),
@@ -72,12 +81,12 @@ def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
         recipe=recipe,
         seeds=result["ladder"].get("seeds", []),
         shape=result["ladder"].get("shape"),
+        **shown,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair in a file's name, say
 
 
-def _row(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    interval = entry.get("interval")
+def summary_row(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the summary with all that its line in a table says, None where nothing is known."""
     return {
         "model": "",
         "parameters": None,
@@ -85,11 +94,126 @@ def _row(entry: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": None,
         "std": None,
         **entry,
-        "interval": f"{numbers.percent(interval[0])} to {numbers.percent(interval[1])}" if interval else "",
+        "interval": numbers.interval(entry.get("interval")),
+        "difference": _difference(entry),
         "to_control": to_control(entry, result["summary"]),
-        "delivered": entry["name"] == (result.get("delivered") or {}).get("name"),
+        "delivered": entry["name"] == figures.delivered_name(result),
         "is_control": entry["name"] in result["ladder"].get("controls", []),
     }
+
+
+def _difference(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = entry.get("difference")
+    return {"interval": None, "p": None, "p_corrected": None, "claim": False, **found} if found else None
+
+
+def _against(result: Mapping[str, Any]) -> str:
+    return (result.get("compare") or {}).get("against") or CONTROL
+
+
+def keys(kinds: Iterable[str]) -> list[dict[str, str]]:
+    """The legend of charts that hold stages of these kinds."""
+    there = set(kinds)
+    return [
+        {"name": kind, "kind": kind, "shape": SHAPES[shape]}
+        for kind, shape in SHAPE_OF.items()
+        if kind in there
+    ]
+
+
+def how_to_read(result: Mapping[str, Any]) -> list[str]:
+    """What the figures of the summary mean, in sentences."""
+    summary = result["summary"]
+    compare = result.get("compare") or {}
+    found = [entry["difference"] for entry in summary if entry.get("difference")]
+    intervals = any(entry.get("interval") for entry in summary)
+    said = [
+        "Over n seeds: mean ± sample deviation, and below it the 95 % t-interval of the mean. One seed has no deviation."
+        if intervals
+        else "n = 1: one seed each, which has no deviation.",
+        "MMAC: million multiply-adds for one image. Every figure is the last step’s; the delivered seed was chosen on "
+        "validation images, never on test images.",
+    ]
+    if compare.get("varied"):
+        said.append(plain(compare["varied"]))
+    if any(difference.get("interval") for difference in found):
+        claimed = [plain(name) for name in compare.get("claim") or []]
+        others = sum(not difference.get("claim") for difference in found)
+        text = f"Differences to {plain(_against(result))} are paired by seed; p is of the paired t-test."
+        if claimed:
+            text += (
+                f" The comparison of {numbers.listing(claimed)} was named in the recipe before the run: it is the claim, "
+                f"and its interval and p stand by themselves."
+            )
+        if others:
+            beside = (
+                "The others were not: their" if claimed else "None was named before the run as the claim: the"
+            )
+            text += f" {beside} intervals hold together with 95 % (Bonferroni), and their p is corrected for their number (Holm)."
+        said.append(text)
+    elif not found and any(to_control(entry, summary) is not None for entry in summary):
+        said.append(f"“To {CONTROL}” is the difference of the means in percentage points.")
+    return said
+
+
+def losses(result: Mapping[str, Any]) -> list[str]:
+    """What the delivered student lost and gained, in sentences."""
+    said = []
+    stage = sections.delivered_stage(result)
+    teacher = sections.its_teacher(result, stage) if stage else None
+    if stage is not None and teacher is not None:
+        beside = ((stage.get("analysis") or {}).get("teachers") or {}).get(teacher["name"]) or {}
+        lost, gained = beside.get("lost"), beside.get("gained")
+        if lost is not None and gained is not None:
+            text = (
+                f"Of {result['data'].get('test', 'all')} test images the delivered student "
+                f"({plain(stage['name'])}, seed {stage['seed']}) gets {lost} wrong that {_called(teacher['name'])} "
+                f"gets right, and {gained} right that the teacher gets wrong"
+            )
+            if beside.get("p") is not None:
+                text += f" (McNemar’s exact test: p {_equals(beside['p'])})"
+            said.append(text + ".")
+    pair = result.get("students_compared")
+    if pair:
+        seed = f" of seed {pair['seed']}" if pair.get("seed") is not None else ""
+        said.append(
+            f"Of the two students{seed}, {plain(pair['first'])} alone gets {pair['only_first']} test images right and "
+            f"{plain(pair['second'])} alone {pair['only_second']} (McNemar’s exact test: p {_equals(pair['p'])}). "
+            f"That speaks of these two sets of weights; other seeds are other students."
+        )
+    return said
+
+
+def _called(teacher: str) -> str:
+    return "its teacher" if teacher == "teacher" else f"its teacher {plain(teacher)}"
+
+
+def _equals(p: float) -> str:
+    text = numbers.p_value(p)
+    return text.replace("<", "< ") if text.startswith("<") else f"= {text}"
+
+
+def absent(result: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+    """Which parts this page lacks because ``result.json`` holds nothing for them; empty where it has all."""
+    names = {
+        "learning": "learning curves",
+        "with_teachers": "agreement with the teachers",
+        "classes": "accuracy of each class",
+        "examples": "example images",
+        "calibration": "calibration",
+    }
+    if not any(node.get("teachers") for node in result["ladder"]["graph"]):
+        del (
+            names["with_teachers"],
+            names["examples"],
+        )  # nobody teaches: there is nothing to agree with or to lose
+    if result.get("lost_examples") is not None:
+        names.pop("examples", None)  # looked for and none found
+    lacking = [words for key, words in names.items() if not shown[key]]
+    if not lacking or not result["stages"]:
+        return ""
+    why = "result.json holds nothing for" if result["complete"] else "There is nothing yet for"
+    return f"{why}: {numbers.listing(lacking)}."
 
 
 def missing(result: Mapping[str, Any]) -> str:
@@ -111,9 +235,7 @@ def headline(result: Mapping[str, Any]) -> str:
     if delivered is None:
         return "Nothing is delivered yet."
     name = delivered["name"]
-    stage: Mapping[str, Any] = next(
-        (s for s in result["stages"] if s["name"] == name and s["seed"] == delivered["seed"]), {}
-    )
+    stage = sections.delivered_stage(result) or {}
     entry: Mapping[str, Any] = next((e for e in result["summary"] if e["name"] == name), {})
     text = f"{'Delivered' if result['complete'] else 'Delivered so far'}: {plain(name)}"
     if model := stage.get("model") or entry.get("model"):
@@ -125,6 +247,9 @@ def headline(result: Mapping[str, Any]) -> str:
     text += "."
     if entry.get("std") is not None:
         text += f" Over {entry['n']} seeds {numbers.accuracy(entry['mean'], entry['std'])}{PERCENT}."
+    paired = entry.get("difference")
+    if paired:
+        return f"{text} {verdict(paired, _against(result))}"
     difference = to_control(entry, result["summary"]) if entry else None
     if difference is not None:
         control = next(e for e in result["summary"] if e["name"] == CONTROL)
@@ -133,3 +258,22 @@ def headline(result: Mapping[str, Any]) -> str:
             f"({numbers.accuracy(control['mean'], control.get('std'))}{PERCENT})."
         )
     return text
+
+
+def verdict(difference: Mapping[str, Any], against: str) -> str:
+    """A paired difference in a sentence that claims no more than it shows.
+
+    >>> verdict({"n": 3, "mean": 0.014, "interval": [-0.002, 0.03], "p_corrected": 0.09}, "direct")
+    '+1.40 points to direct, paired over 3 seeds (-0.20 to +3.00, p = 0.090): no difference is shown.'
+    >>> verdict({"n": 1, "mean": 0.014, "interval": None}, "direct")
+    '+1.40 points to direct (n = 1: nothing says how much of it is chance).'
+    """
+    text = f"{numbers.points(difference['mean'])} points to {plain(against)}"
+    found = difference.get("interval")
+    if not found:
+        return f"{text} (n = {difference['n']}: nothing says how much of it is chance)."
+    p = difference.get("p_corrected")
+    text += f", paired over {difference['n']} seeds ({numbers.points(found[0])} to {numbers.points(found[1])}"
+    text += ")" if p is None else f", p {_equals(p)})"
+    shown = not found[0] <= 0 <= found[1] if p is None else p < LEVEL
+    return f"{text}: {'a' if shown else 'no'} difference is shown."

@@ -20,7 +20,7 @@ from understudy.report.numbers import duration, percent, plain, shortened
 if TYPE_CHECKING:
     from understudy.ladder.graph import Job
     from understudy.ladder.workers import Event
-    from understudy.training.loop import Progress
+    from understudy.training.clock import Progress
 
 BETWEEN_LINES = 10.0  # seconds between two lines of a log about one stage, at least
 WITHOUT_A_LINE = 60.0  # seconds after which there is one though less than a tenth of the epochs was done

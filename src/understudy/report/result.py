@@ -50,6 +50,33 @@ class LadderOf(TypedDict):
     edges: list[Edge]
 
 
+class OfTeacher(TypedDict):
+    """A stage beside one of its teachers, on the test images; see :func:`understudy.report.analysis.analysis`."""
+
+    agreement: NotRequired[float | None]
+    lost: NotRequired[int | None]
+    gained: NotRequired[int | None]
+    p: NotRequired[float | None]
+    error_overlap: NotRequired[float | None]
+
+
+class Analysis(TypedDict):
+    """What the kept outputs of a stage say; ``worst_class`` is a class number and its accuracy."""
+
+    ece: NotRequired[float | None]
+    per_class: NotRequired[list[float | None]]
+    worst_class: NotRequired[list[float] | None]
+    teachers: NotRequired[dict[str, OfTeacher]]
+
+
+class CurvePoint(TypedDict):
+    """One epoch of a training: the whole loss, and the accuracy on validation images."""
+
+    epoch: float
+    loss: NotRequired[float | None]
+    accuracy: NotRequired[float | None]
+
+
 class StageOf(TypedDict):
     """A stage with one seed. Accuracies are fractions; seconds are of the training, also when ``from_store``."""
 
@@ -68,6 +95,21 @@ class StageOf(TypedDict):
     from_store: NotRequired[bool]
     validation: NotRequired[Accuracy | None]
     test: NotRequired[Accuracy | None]
+    analysis: NotRequired[Analysis | None]
+    warnings: NotRequired[list[str]]
+    curve: NotRequired[list[CurvePoint]]
+
+
+class DifferenceOf(TypedDict):
+    """Of test accuracies, paired by seed, to the stage that ``compare`` names; ``p_corrected`` is p for the claim."""
+
+    n: int
+    mean: float
+    std: NotRequired[float | None]
+    interval: NotRequired[list[float] | None]
+    p: NotRequired[float | None]
+    p_corrected: NotRequired[float | None]
+    claim: NotRequired[bool]
 
 
 class Summary(TypedDict):
@@ -83,6 +125,37 @@ class Summary(TypedDict):
     mean: float | None
     std: NotRequired[float | None]
     interval: NotRequired[list[float] | None]
+    difference: NotRequired[DifferenceOf | None]
+
+
+class CompareOf(TypedDict):
+    """With what students are compared, which comparison was named beforehand, and what varied over seeds, in words."""
+
+    against: NotRequired[str | None]
+    claim: NotRequired[list[str] | None]
+    level: NotRequired[float]
+    varied: NotRequired[str]
+
+
+class LostExample(TypedDict):
+    """A test image that the teacher gets right and the delivered student wrong; classes as numbers, PNG in base64."""
+
+    index: int
+    label: int
+    answer: int
+    teacher: int
+    png: str
+
+
+class StudentsCompared(TypedDict):
+    """Two students of one seed on the test images: how many only the one gets right, and McNemar's p."""
+
+    first: str
+    second: str
+    seed: NotRequired[int | None]
+    only_first: int
+    only_second: int
+    p: float
 
 
 class DataOf(TypedDict):
@@ -110,6 +183,9 @@ class RunResult(TypedDict):
     delivered: NotRequired[Delivered | None]
     stages: list[StageOf]
     summary: list[Summary]
+    compare: NotRequired[CompareOf | None]
+    lost_examples: NotRequired[list[LostExample] | None]
+    students_compared: NotRequired[StudentsCompared | None]
 
 
 def read_result(folder: Path) -> dict[str, Any]:

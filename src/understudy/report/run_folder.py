@@ -27,6 +27,7 @@ RECIPE = "recipe.yaml"
 RESULT = "result.json"
 STUDENT = "student.safetensors"
 STUDENT_CARD = "student.json"
+MODEL_CARD = "student.md"
 _MAY_GROW = ("seeds", "controls")
 
 
@@ -45,7 +46,10 @@ def check_out(out: Path, recipe: Mapping[str, Any], *, force: bool) -> None:
         if force or not out.is_dir() or not any(out.iterdir()):
             return
         if not there.exists():
-            raise BadInput(f"--out {out} holds files that no run left. Choose another folder.")
+            whose = (
+                "a run that was started from Python" if (out / RESULT).exists() else "files that no run left"
+            )
+        raise BadInput(f"--out {out} holds {whose}. Choose another folder.")
     except OSError as error:
         raise BadInput(f"--out {out} cannot be used: {error.strerror}. Choose another folder.") from error
     try:
@@ -229,7 +233,7 @@ def choose(outcomes: Sequence[Outcome], ladder: Ladder) -> Outcome | None:
 
 def withdraw(out: Path) -> None:
     """Removes a student that another run left in ``out``: none of this run is finished."""
-    for name in (STUDENT, STUDENT_CARD):
+    for name in (STUDENT, STUDENT_CARD, MODEL_CARD):
         (out / name).unlink(missing_ok=True)
 
 

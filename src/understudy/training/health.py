@@ -25,6 +25,11 @@ def chance(classes: int, samples: int) -> float:
     return guess + 3 * math.sqrt(guess * (1 - guess) / max(1, samples))
 
 
+def tells(classes: int, samples: int) -> bool:
+    """Whether so many images can tell a network from guessing: a middling one would be above chance."""
+    return chance(classes, samples) < (1 + 1 / classes) / 2
+
+
 def teacher_warnings(name: str, validation: Mapping[str, float], *, classes: int, samples: int) -> list[str]:
     """Said before teaching starts, of one teacher.
 
@@ -35,7 +40,7 @@ def teacher_warnings(name: str, validation: Mapping[str, float], *, classes: int
         samples: of the validation split.
     """
     accuracy = validation.get("accuracy")
-    if accuracy is None or accuracy > chance(classes, samples):
+    if accuracy is None or not tells(classes, samples) or accuracy > chance(classes, samples):
         return []
     return [
         f"its teacher {name} is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
@@ -109,7 +114,7 @@ def training_warnings(
     if len(totals) > 1 and max(totals) - min(totals) <= STILL * max(map(abs, totals)):
         said.append(f"the loss did not move from {totals[0]:g} in {len(totals)} epochs: nothing was learned.")
     accuracy = last.get("validation", {}).get("accuracy")
-    if accuracy is not None and accuracy <= chance(classes, samples):
+    if accuracy is not None and tells(classes, samples) and accuracy <= chance(classes, samples):
         said.append(
             f"it is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
             f"of {classes} classes. Try a smaller training.lr, or more epochs."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from understudy.training.keeping import Kept, Position
 from understudy.training.optimizers import build_optimizer
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
-from understudy.training.teachers import FrozenTeachers, Teacher
+from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
 
 
 class Task(Protocol):
@@ -64,7 +64,7 @@ def fit(
     policy: ViewPolicy,
     view_seed: int,
     preprocessing: Preprocessing,
-    teachers: list[Teacher],
+    teachers: Sequence[Teacher | Lookup],
     training: Training,
     seed: int,
     folder: Path,

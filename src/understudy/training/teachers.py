@@ -21,8 +21,15 @@ class Teacher:
     preprocessing: Preprocessing
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup:
+    """What a teacher that is not there said of each training image as it is: ``(samples, classes)`` float32."""
+
+    answers: Tensor
+
+
 class FrozenTeachers:
-    """Answers of teachers on the very pixels that the student sees.
+    """Answers of teachers on the very pixels that the student sees; of a :class:`Lookup`, on the image as it is.
 
     Each teacher is put into eval mode (its normalisation keeps the statistics it was trained with), its parameters
     take no gradient, and nothing of it changes, buffers included.
@@ -30,7 +37,7 @@ class FrozenTeachers:
 
     def __init__(
         self,
-        teachers: Sequence[Teacher],
+        teachers: Sequence[Teacher | Lookup],
         *,
         device: str,
         autocast: Callable[[], AbstractContextManager[object]],
@@ -38,6 +45,8 @@ class FrozenTeachers:
         self.teachers = list(teachers)
         self.autocast = autocast
         for teacher in self.teachers:
+            if isinstance(teacher, Lookup):
+                continue
             teacher.model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
 
     def __len__(self) -> int:
@@ -50,6 +59,9 @@ class FrozenTeachers:
         answers = []
         for position in which:
             teacher = self.teachers[position]
+            if isinstance(teacher, Lookup):
+                answers.append(teacher.answers[batch.index.cpu()].to(batch.pixels.device))
+                continue
             if teacher.preprocessing not in prepared:
                 prepared[teacher.preprocessing] = teacher.preprocessing(batch.pixels)
             with self.autocast():

@@ -1,0 +1,644 @@
+"""Plants faults in the sources, one at a time, and shows that the tests notice each of them.
+
+A fault is one small change to one file: a sign, a factor, a missing ``no_grad``, a key that forgets a field. It is planted
+in a copy of the tree in a temporary folder, and the test files named with it are run there. A fault that they do not
+notice *survives*: a test is missing.
+
+    python tools/mutants.py                 # all of them
+    python tools/mutants.py schedules key   # those whose file or description holds one of these words
+    python tools/mutants.py --jobs 2        # so many side by side
+
+The tests must pass without any fault, which is looked at first. Ends with 1 where a fault survives, or where what it
+should change is not in its file exactly once: then the source has moved on, and the fault has to be written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("src", "tests", "pyproject.toml")
+LONGEST = 300.0  # seconds: a test run that takes longer hangs, which is noticed, too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault.
+
+    Attributes:
+        what: in a few words.
+        file: below ``src/understudy``.
+        old: what stands there, exactly once.
+        new: what is put in its place.
+        tests: files below ``tests`` that should notice.
+    """
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def in_file(file: str, *tests: str, faults: dict[str, tuple[str, str]]) -> Iterator[Mutant]:
+    for what, (old, new) in faults.items():
+        yield Mutant(what, file, old, new, tests)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # ------------------------------------------------------------------------------------------------- losses
+    *in_file(
+        "losses/soft_targets.py",
+        "losses/test_soft_targets.py",
+        faults={
+            "T instead of T squared": ("return temperature**2 * (weights", "return temperature * (weights"),
+            "KL the wrong way round": (
+                "F.kl_div(student.expand_as(teachers), teachers,",
+                "F.kl_div(teachers, student.expand_as(teachers),",
+            ),
+            "teachers get a gradient": ("teacher_logits.detach().to(", "teacher_logits.to("),
+            "KL divided by the number of classes": ("log_target=True).sum(-1)", "log_target=True).mean(-1)"),
+            "student is not softened": (
+                "student_logits.to(number_format) / temperature",
+                "student_logits.to(number_format)",
+            ),
+            "weights of teachers are ignored": (
+                "(weights.to(divergence.dtype).unsqueeze(1) * divergence).sum(0)",
+                "divergence.sum(0)",
+            ),
+            "computed in half precision": (
+                "torch.promote_types(student_logits.dtype, torch.float32)",
+                "student_logits.dtype",
+            ),
+        },
+    ),
+    *in_file(
+        "losses/hard_labels.py",
+        "losses/test_hard_labels.py",
+        faults={
+            "mixup: both labels weigh the share": (
+                "(1 - share) * one(partner_labels)",
+                "share * one(partner_labels)",
+            ),
+            "mixup: one known label is enough": (
+                "(labels != UNLABELLED) & (partner",
+                "(labels != UNLABELLED) | (partner",
+            ),
+            "smoothing is ignored": (
+                "label_smoothing=label_smoothing,\n            ignore",
+                "label_smoothing=0.0,\n            ignore",
+            ),
+        },
+    ),
+    *in_file(
+        "losses/decoupled.py",
+        "losses/test_decoupled.py",
+        faults={
+            "alpha and beta change places": (
+                "target_weight * target + others_weight * others",
+                "others_weight * target + target_weight * others",
+            ),
+            "the teacher gets a gradient": ("teacher_logits.detach().float()", "teacher_logits.float()"),
+            "KL among the others the wrong way round": (
+                "F.kl_div(student_others, teacher_others,",
+                "F.kl_div(teacher_others, student_others,",
+            ),
+            "T instead of T squared": ("loss = temperature**2 *", "loss = temperature *"),
+            "the target stays among the others": (
+                "others.logsumexp(1, keepdim=True)",
+                "logits.logsumexp(1, keepdim=True)",
+            ),
+            "unlabelled examples teach": (
+                "torch.where(labelled, loss, torch.zeros_like(loss))",
+                "loss",
+            ),
+        },
+    ),
+    *in_file(
+        "losses/standardised.py",
+        "losses/test_standardised.py",
+        faults={
+            "the mean stays": ("(rows - rows.mean(-1, keepdim=True)) /", "rows /"),
+            "KL the wrong way round": (
+                "standardised(student_logits), standardised(teacher_logits), temperature",
+                "standardised(teacher_logits), standardised(student_logits), temperature",
+            ),
+            "variance instead of deviation": ("rows.std(-1", "rows.var(-1"),
+        },
+    ),
+    # ----------------------------------------------------------------------------------------------- teaching
+    *in_file(
+        "teaching/soft_targets.py",
+        "teaching/test_soft_targets.py",
+        faults={
+            "lambda on the hard term": (
+                "hard_factor = (1 - self.soft_weight) * (",
+                "hard_factor = self.soft_weight * (",
+            ),
+            "a sum is divided, a mean is not": (
+                'self.soft_weight / (n if self.combine == "mean" else 1)',
+                'self.soft_weight / (n if self.combine == "sum" else 1)',
+            ),
+            "rescaled the wrong way": (
+                "soft_factor *= n / len(teaching)",
+                "soft_factor *= len(teaching) / n",
+            ),
+            "the last teacher is the one that stays": ("kept[0] = True", "kept[-1] = True"),
+            "kept with the probability of being dropped": (
+                "stream.random(teachers) < self.keep",
+                "stream.random(teachers) >= self.keep",
+            ),
+            "the same teachers in every step": (
+                'numpy_stream(seed, "stochastic teaching", step)',
+                'numpy_stream(seed, "stochastic teaching", 0)',
+            ),
+            "divided by the batch, not by the classes": (
+                "soft = soft / output.shape[-1]",
+                "soft = soft / output.shape[0]",
+            ),
+            "asks all teachers, whoever teaches": (
+                "step.teacher_logits(teaching, step.batch),",
+                "step.teacher_logits(list(range(n)), step.batch)[: len(teaching)],",
+            ),
+        },
+    ),
+    *in_file(
+        "teaching/soft_targets.py",
+        "ladder/test_graph.py",
+        faults={
+            "key forgets kl_reduction": ('            "kl_reduction": self.kl_reduction,\n', ""),
+            "key forgets the weights of teachers": (
+                '**({"teacher_weights": list(weights)} if weights else {}),',
+                "",
+            ),
+            "key forgets who is dropped": (
+                '**({"stochastic": stochastic.definition()} if stochastic else {}),',
+                "",
+            ),
+        },
+    ),
+    *in_file(
+        "teaching/decoupled.py",
+        "teaching/test_decoupled.py",
+        faults={
+            "ramp begins at zero": ("(step.epoch + 1) / self.warmup", "step.epoch / self.warmup"),
+            "key forgets beta": ('            "others_weight": self.others_weight,\n', ""),
+        },
+    ),
+    *in_file(
+        "teaching/standardised.py",
+        "teaching/test_standardised.py",
+        faults={
+            "weights change places": (
+                "self.hard_weight * hard + self.soft_weight * soft",
+                "self.soft_weight * hard + self.hard_weight * soft",
+            ),
+        },
+    ),
+    # ------------------------------------------------------------------------------------------------- ladder
+    *in_file(
+        "ladder/graph.py",
+        "ladder/test_graph.py",
+        faults={
+            "key forgets the seed": ('        "seed": seed,\n    }', '        "seed": 0,\n    }'),
+            "key forgets the data": (
+                '"data": dataset.fingerprint,\n        "views"',
+                '"data": dataset.name,\n        "views"',
+            ),
+            "key of a given stage forgets the data": (
+                '"data": dataset.fingerprint, "weights"',
+                '"data": "", "weights"',
+            ),
+            "key forgets the order of teachers": (
+                '"teachers": list(teachers)',
+                '"teachers": sorted(teachers)',
+            ),
+            "key forgets what it began with": ('"start": began', '"start": None'),
+            "key forgets the settings of the method": (
+                '"method": stage.method.definition(teachers=len(stage.teachers))',
+                '"method": stage.method.name',
+            ),
+            "key forgets label smoothing": (
+                "Classification(label_smoothing=stage.training.label_smoothing).definition()",
+                "Classification().definition()",
+            ),
+            "key forgets the seed of views": (
+                '"policy": policy.definition(), "seed": view_seed,',
+                '"policy": policy.definition(), "seed": 0,',
+            ),
+            "key forgets the policy of views": (
+                'views = {"policy": policy.definition(),',
+                'views = {"policy": bool(policy.definition()),',
+            ),
+            "key forgets the training": (
+                '"training": stage.training.definition(),',
+                '"training": stage.training.epochs,',
+            ),
+            "weights are known by the name of their file": (
+                'once(("file", str(stage.weights)), lambda: _hash_of_file(stage.weights))',
+                "str(stage.weights)",
+            ),
+            "assistants do not vary where they should": (
+                '"assistants": ("student", "assistant"),',
+                '"assistants": ("student",),',
+            ),
+            "two factories of one name are one": (
+                '("network", stage.network, id(stage.network.factory)), lambda',
+                '("network", stage.network.name), lambda',
+            ),
+        },
+    ),
+    # -------------------------------------------------------------------------------------------------- store
+    *in_file(
+        "store/keys.py",
+        "store/test_keys.py",
+        faults={
+            "the order of names decides": (
+                "for name in sorted(value)}",
+                "for name in value}",
+            ),
+            "4.0 is not 4": (
+                "int(value) if value.is_integer() and abs(value) < 2**53 else value",
+                "value",
+            ),
+            "tensors of another type have one hash": (
+                "[name, str(tensor.dtype), list(tensor.shape)]",
+                "[name, list(tensor.shape)]",
+            ),
+            "tensors of another shape have one hash": (
+                "[name, str(tensor.dtype), list(tensor.shape)]",
+                "[name, str(tensor.dtype)]",
+            ),
+        },
+    ),
+    *in_file(
+        "store/results.py",
+        "store/test_results.py",
+        faults={
+            "checksums are not looked at": (
+                'if files.sha256_of_bytes(content) != result.record["files"][name]["sha256"]:',
+                "if False:",
+            ),
+            "a changed record is believed": (
+                'and record.get("checksum") == sealed(record)["checksum"]',
+                "",
+            ),
+            "a newer format is read": (
+                'if version != VERSION:\n            raise BadInput(f"{path} has',
+                'if version < VERSION:\n            raise BadInput(f"{path} has',
+            ),
+            "two processes may hold one lock": ("            yield False\n", "            yield True\n"),
+            "leases of the living are not seen": (
+                'held.update(json.loads(paper.read_text("utf-8")))',
+                "pass",
+            ),
+        },
+    ),
+    *in_file(
+        "store/files.py",
+        "store/test_files.py",
+        faults={
+            "a reader sees half a file": ("part.replace(path)", "path.write_bytes(content[:1])"),
+            "parts are left behind": ("part.unlink(missing_ok=True)", "pass"),
+        },
+    ),
+    *in_file(
+        "store/housekeeping.py",
+        "store/test_housekeeping.py",
+        faults={
+            "what is young goes": (
+                "now - used > older_than_days * 86400",
+                "now - used < older_than_days * 86400",
+            ),
+            "what a run has begun to need goes": (
+                "if not mine or key in store.leased() or last_used(",
+                "if not mine or last_used(",
+            ),
+            "what was used meanwhile goes": (
+                "key in store.leased() or last_used(store, key) != used:",
+                "key in store.leased():",
+            ),
+            "a dry run removes": (
+                "            if not dry_run:\n                # Renamed",
+                "            if True:\n                # Renamed",
+            ),
+            "the newest go first": ("in sorted(stages):", "in sorted(stages, reverse=True):"),
+        },
+    ),
+    # ----------------------------------------------------------------------------------------------- training
+    *in_file(
+        "training/schedules.py",
+        "training/test_schedules.py",
+        faults={
+            "milestones one step late": ("step >= round(fraction * steps)", "step > round(fraction * steps)"),
+            "warm-up begins at zero": ("(step + 1) / warmup_steps", "step / warmup_steps"),
+            "cosine forgets the warm-up": ("max(1, steps - warmup_steps)))", "max(1, steps)))"),
+            "cosine rises": ("return 0.5 * (1 + math.cos(", "return 0.5 * (1 - math.cos("),
+            "one_cycle ends one step too late": ("max(1.0, steps - 1 - peak)", "max(1.0, steps - peak)"),
+            "one_cycle begins at the peak": ("1 / START + (1 - 1 / START) * step / peak", "1.0"),
+        },
+    ),
+    *in_file(
+        "training/teachers.py",
+        "training/test_teachers.py",
+        faults={
+            "teachers stay in train mode": (".eval().requires_grad_(False)", ".requires_grad_(False)"),
+            "teachers are computed with gradients": (
+                "    @torch.no_grad()\n    def logits",
+                "    def logits",
+            ),
+            "parameters of teachers take gradients": (".eval().requires_grad_(False)", ".eval()"),
+            "all teachers share the first one's preprocessing": (
+                "if teacher.preprocessing not in prepared:",
+                "prepared = {teacher.preprocessing: next(iter(prepared.values()))} if prepared else {}\n"
+                "            if not prepared:",
+            ),
+            "logits in the networks' number format": (
+                "(prepared[teacher.preprocessing]).float()",
+                "(prepared[teacher.preprocessing])",
+            ),
+        },
+    ),
+    *in_file(
+        "training/evaluate.py",
+        "training/test_evaluate.py",
+        faults={
+            "every module is in train mode afterwards": ("module.training = mode", "module.training = True"),
+            "looked at in train mode": ("    model.eval()\n", ""),
+            "looked at with gradients": ("@torch.no_grad()\ndef outputs", "def outputs"),
+        },
+    ),
+    *in_file(
+        "training/checkpoint.py",
+        "training/test_checkpoint.py",
+        faults={
+            "a damaged checkpoint is read": (
+                'if files.sha256_of_bytes(content)[:16] != path.stem.partition("-")[2]:',
+                "if False:",
+            ),
+            "the oldest checkpoint is read": ("reverse=True", "reverse=False"),
+            "tuples come back as lists": (
+                'return entries if kind == "list" else tuple(entries)',
+                "return entries",
+            ),
+            "two names of one path overwrite each other": ('path += "\'"', "break"),
+        },
+    ),
+    *in_file(
+        "training/settings.py",
+        "training/test_settings.py",
+        "ladder/test_graph.py",
+        faults={
+            "key forgets the learning rate": (
+                'for name in ("checkpoint_minutes", "workers"):',
+                'for name in ("checkpoint_minutes", "workers", "lr"):',
+            ),
+            "key forgets what decays where something does": (
+                "if not self.weight_decay:",
+                "if self.weight_decay:",
+            ),
+            "key forgets the milestones of a step schedule": (
+                'if self.schedule != "step":',
+                'if self.schedule == "step":',
+            ),
+            "key forgets the threads on a CPU": ('if self.device == "cuda":', 'if self.device == "cpu":'),
+            "a batch of one is allowed": ('("batch_size", 2, 1_000_000)', '("batch_size", 1, 1_000_000)'),
+        },
+    ),
+    # --------------------------------------------------------------------------------------------------- data
+    *in_file(
+        "data/views.py",
+        "data/test_views.py",
+        faults={
+            "copies see the same": (
+                'stream_seed(view.seed, "view", view.number, view.copy)',
+                'stream_seed(view.seed, "view", view.number)',
+            ),
+            "passes see the same": (
+                'stream_seed(view.seed, "view", view.number, view.copy)',
+                'stream_seed(view.seed, "view", view.copy)',
+            ),
+            "the last window is never taken": (
+                "columns + _below(words[1], 2 * policy.crop + 1)",
+                "columns + _below(words[1], 2 * policy.crop)",
+            ),
+            "rows and columns are cropped by one number": (
+                "columns + _below(words[1], 2 * policy.crop + 1)",
+                "columns + _below(words[0], 2 * policy.crop + 1)",
+            ),
+            "the share is the partner's": (
+                "mixed.sub_(rest).mul_(weight).add_(rest)",
+                "rest.sub_(mixed).mul_(weight).add_(mixed)",
+            ),
+            "erases whom it should leave": (
+                "_uniform(words[0]) < policy.erase",
+                "_uniform(words[0]) >= policy.erase",
+            ),
+            "erases with black only": (
+                "(covered & policy.fill) if policy.fill else",
+                "(covered & 0) if policy.fill else",
+            ),
+            "key forgets the value that erases": (
+                '                definition["fill"] = self.fill\n',
+                "                pass\n",
+            ),
+        },
+    ),
+    *in_file(
+        "data/splits.py",
+        "data/test_splits.py",
+        faults={
+            "validation images are trained on": (
+                "return _rest(len(labels), validation), validation",
+                "return np.arange(len(labels)), validation",
+            ),
+            "test images are trained on": (
+                "return _rest(len(labels), test), test",
+                "return np.arange(len(labels)), test",
+            ),
+            "the seed of the split is ignored": (
+                'shuffled_rows(labels, label, seed=seed, purpose="validation")',
+                'shuffled_rows(labels, label, seed=0, purpose="validation")',
+            ),
+            "a small class gives nearly all of its samples": (
+                "max(share, Fraction(1, 2))",
+                "max(share, Fraction(1))",
+            ),
+            "0.29 of 100 is 28": ("Fraction(repr(float(fraction)))", "Fraction(fraction)"),
+            "a class is lost before another gives two": ("place[rows[0]] = 0.0", "place[rows[0]] = 0.5"),
+        },
+    ),
+    *in_file(
+        "data/batches.py",
+        "data/test_batches.py",
+        faults={
+            "a batch of one is left": ("len(order) - starts[-1] == 1", "len(order) - starts[-1] == 0"),
+            "every epoch has one order": (
+                'numpy_stream(seed, "order", epoch)',
+                'numpy_stream(seed, "order", 0)',
+            ),
+            "partners carry the sample's label": (
+                "partner_labels=_labels(split, partners)",
+                "partner_labels=_labels(split, positions)",
+            ),
+            "negative positions count from the end": (
+                "if not 0 <= extreme < samples:",
+                "if not extreme < samples:",
+            ),
+            "the pixels that are kept may be written to": (
+                "images if images.flags.writeable else images.copy()",
+                "images",
+            ),
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of one fault."""
+
+    mutant: Mutant
+    state: str  # killed, survived, or why it could not be planted
+    seconds: float
+
+
+def misplaced(mutant: Mutant) -> str:
+    """Why the fault cannot be planted in the sources as they are; empty where it can."""
+    path = ROOT / "src" / "understudy" / mutant.file
+    count = path.read_text("utf-8").count(mutant.old) if path.exists() else 0
+    absent = [name for name in mutant.tests if not (ROOT / "tests" / name).exists()]
+    if absent:
+        return f"no tests {', '.join(absent)}"
+    return "" if count == 1 else f"its text is there {count} times"
+
+
+def copy_of_tree(folder: Path) -> None:
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def tests_pass(folder: Path, tests: tuple[str, ...]) -> bool:
+    """Runs test files in a copy of the tree, on the sources of that copy."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a fault of the same length in the same second would not be compiled
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # Python's own order of places, so that the copy is what is imported even where the package is installed
+    where = subprocess.run(
+        [sys.executable, "-c", "import understudy; print(understudy.__file__)"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    if not Path(where.strip()).is_relative_to(folder):
+        sys.exit(f"the tests would look at {where.strip()}, not at the copy in {folder}")
+    try:
+        done = subprocess.run(
+            [*command, *(f"tests/{name}" for name in tests)],
+            cwd=folder, env=environment, capture_output=True, timeout=LONGEST, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
+    if done.returncode not in (0, 1, 2):  # 2: the sources cannot even be imported any more
+        sys.exit(f"pytest cannot run {', '.join(tests)}: {done.stdout.decode()[-2000:]}")
+    return done.returncode == 0
+
+
+def tried(mutant: Mutant, folder: Path) -> Found:
+    problem = misplaced(mutant)
+    if problem:
+        return Found(mutant, problem, 0.0)
+    path = folder / "src" / "understudy" / mutant.file
+    whole = path.read_text("utf-8")
+    began = time.monotonic()
+    path.write_text(whole.replace(mutant.old, mutant.new), "utf-8")
+    try:
+        state = "survived" if tests_pass(folder, mutant.tests) else "killed"
+    finally:
+        path.write_text(whole, "utf-8")
+    return Found(mutant, state, time.monotonic() - began)
+
+
+def row(found: Found) -> str:
+    return f"| {found.mutant.file} | {found.mutant.what} | {found.state} | {found.seconds:.1f} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", help="only faults whose file or description holds one of these")
+    parser.add_argument("--jobs", type=int, default=1, help="faults tried side by side")
+    parser.add_argument("--check", action="store_true", help="only look whether all of them can be planted")
+    said = parser.parse_args()
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if not said.words or any(word in f"{mutant.file} {mutant.what}" for word in said.words)
+    ]
+    if said.check:
+        problems = [
+            f"{mutant.file}: {mutant.what}: {misplaced(mutant)}" for mutant in chosen if misplaced(mutant)
+        ]
+        print("\n".join(problems) or f"{len(chosen)} faults can be planted")
+        return bool(problems)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place:
+        folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(said.jobs):
+            folder = Path(place).resolve() / str(number)
+            folder.mkdir()
+            copy_of_tree(folder)
+            folders.put(folder)
+
+        def one(mutant: Mutant) -> Found:
+            mine = folders.get()
+            try:
+                found = tried(mutant, mine)
+            finally:
+                folders.put(mine)
+            print(row(found), flush=True)
+            return found
+
+        every = tuple(dict.fromkeys(name for mutant in chosen for name in mutant.tests))
+        first = folders.get()
+        if not tests_pass(first, every):
+            sys.exit("the tests fail without any fault: mend them first")
+        folders.put(first)
+        print("| file | fault | | seconds |\n|---|---|---|---|", flush=True)
+        with ThreadPoolExecutor(said.jobs) as pool:
+            all_found = list(pool.map(one, chosen))
+    killed = sum(found.state == "killed" for found in all_found)
+    rest = [found for found in all_found if found.state != "killed"]
+    print(
+        f"\n{killed} of {len(all_found)} killed, in {sum(found.seconds for found in all_found):.0f} s of testing."
+    )
+    print(
+        f"Python {platform.python_version()}, torch {metadata.version('torch')}, "
+        f"pytest {metadata.version('pytest')}, {platform.system()} {platform.machine()}."
+    )
+    for found in rest:
+        print(f"{found.mutant.file}: {found.mutant.what}: {found.state}", file=sys.stderr)
+    return bool(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
