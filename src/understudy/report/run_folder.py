@@ -49,7 +49,7 @@ def check_out(out: Path, recipe: Mapping[str, Any], *, force: bool) -> None:
             whose = (
                 "a run that was started from Python" if (out / RESULT).exists() else "files that no run left"
             )
-        raise BadInput(f"--out {out} holds {whose}. Choose another folder.")
+            raise BadInput(f"--out {out} holds {whose}. Choose another folder.")
     except OSError as error:
         raise BadInput(f"--out {out} cannot be used: {error.strerror}. Choose another folder.") from error
     try:
