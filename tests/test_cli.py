@@ -464,6 +464,21 @@ def test_runs_are_compared_in_one_table(after: Path, understudy: Command) -> Non
     assert "stands twice" in understudy.err
 
 
+def test_a_stage_that_two_arms_share_is_trained_once_and_shown_for_both(
+    after: Path, understudy: Command
+) -> None:
+    shared = ["--set", "controls=[scratch, direct, chain, mean_teachers]", "--out", "runs/shared", "--quiet"]
+    assert understudy("run", "r.yaml", *shared) == 0
+    found = result(Path("runs/shared"))
+    keys = {stage["name"]: stage["key"] for stage in found["stages"]}
+    (of_dense,) = [key for name, key in keys.items() if name.startswith("dense/")]
+    (of_chain,) = [key for name, key in keys.items() if name.startswith("chain/")]
+    assert of_dense == of_chain
+    names = [row["name"] for row in found["summary"]]
+    assert len(names) == len(set(names)) == len(set(keys))
+    assert all(stage["state"] == "done" for stage in found["stages"])
+
+
 def test_runs_on_different_data_are_not_compared_silently(after: Path, understudy: Command) -> None:
     write_data(after / "other.npz", size=9)
     quick = ["--quiet", "--set", "ladder=scratch", "--set", "controls=[]", "--set", "training.epochs=1"]

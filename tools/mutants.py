@@ -623,7 +623,7 @@ def main() -> int:
         if not tests_pass(first, every):
             sys.exit("the tests fail without any fault: mend them first")
         folders.put(first)
-        print("| file | fault | | seconds |\n|---|---|---|---|", flush=True)
+        print("| file | fault | state | seconds |\n|---|---|---|---|", flush=True)
         with ThreadPoolExecutor(said.jobs) as pool:
             all_found = list(pool.map(one, chosen))
     killed = sum(found.state == "killed" for found in all_found)

@@ -141,18 +141,22 @@ def _made(
             files.write_json(out / RESULT, result)
         return result
 
+    def now() -> list[Outcome]:
+        """One outcome for every job; jobs of one key share it."""
+        return [replace(so_far[job.key], job=job) for job in what.jobs]
+
     def ended(outcome: Outcome) -> None:
         watcher.ended(outcome)
         so_far[outcome.job.key] = outcome
         if out is not None:
-            written([replace(so_far[job.key], job=job) for job in what.jobs])
+            written(now())
 
     if out is not None:
         if what.recipe is not None:
             files.write_text(out / RECIPE, what.recipe)
         else:
             (out / RECIPE).unlink(missing_ok=True)  # another run's, which was to be written over
-        written(list(so_far.values()))
+        written(now())
     outcomes = run_jobs(
         what.jobs,
         store=store,
@@ -166,7 +170,6 @@ def _made(
         return outcomes, written(outcomes)
     if chosen is None:
         withdraw(out)
-        (out / card.FILE).unlink(missing_ok=True)
     else:
         deliver(out, chosen, store=store, dataset=what.dataset)
     result = written(outcomes)
