@@ -70,15 +70,15 @@ test: $(VENV)/.stamp-dev ## the test suite, without the tests that take minutes 
 # In an environment of its own: the suite above is what a user without extras has. A torchvision that was built for CUDA
 # is made to load beside a CPU torch, see tools/torchvision_cpu.py.
 $(VENV)-extras/.stamp: pyproject.toml
-	@echo "installing understudy with the extras vision and hub into $(VENV)-extras"
+	@echo "installing understudy with all extras into $(VENV)-extras"
 	@$(VENV)-extras/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)-extras
-	@$(VENV)-extras/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --editable ".[dev,vision,hub]"
+	@$(VENV)-extras/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --editable ".[dev,vision,hub,export,track]"
 	@$(VENV)-extras/bin/python tools/torchvision_cpu.py
 	@touch $@
 
 test-extras: export OMP_NUM_THREADS := 1
-test-extras: $(VENV)-extras/.stamp ## the tests of models and data with timm, torchvision and datasets installed
-	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data $(ARGS)
+test-extras: $(VENV)-extras/.stamp ## the tests of models, data and callbacks with all extras installed
+	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data tests/ladder/test_given_files.py tests/test_callbacks.py $(ARGS)
 
 # Room by room, so that a well-tested one does not hide another. What runs in processes of its own is not counted.
 ROOMS := losses teaching ladder store data
