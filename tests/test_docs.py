@@ -17,6 +17,7 @@ What counts as one, and what is done with it:
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -440,3 +441,20 @@ def test_every_program_runs(
             program = compile("\n" * block.line + block.text, str(page), "exec")
             if not re.match(r"<!-- not run: .+ -->", block.before):
                 exec(program, names)
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    import understudy
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    named = re.findall(r"^::: (\S+)$", page, flags=re.MULTILINE)
+    for name in named:
+        module, _, last = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            assert hasattr(importlib.import_module(module), last), name
+    for public in understudy.__all__:
+        thing = getattr(understudy, public)
+        home = getattr(thing, "__module__", thing.__name__)
+        assert any(place in (home, f"{home}.{getattr(thing, '__name__', public)}") for place in named), public

@@ -225,7 +225,7 @@ class Caller:
         return bool(self.failed)
 
     def check(self) -> None:
-        """Raises :class:`CallbackFailed` where a callback ended the run."""
+        """Raises ``CallbackFailed`` where a callback ended the run."""
         if self.failed:
             raise CallbackFailed(self.failed) from self.cause
 

@@ -75,7 +75,7 @@ def climb(
     """Makes what is not kept yet, and leaves a run's folder; ``result.json`` is written anew after every stage.
 
     Args:
-        built: from :func:`~understudy.recipe.building.build`.
+        built: from ``understudy.recipe.building.build``.
         out: the run's folder; the caller has checked that it may be written and is alone in it.
         store: where results are.
         parallel: jobs at a time.
@@ -204,8 +204,8 @@ def run(
     """Trains what is not kept yet, as ``understudy run`` does.
 
     Args:
-        ladder: from :func:`understudy.dense` and its neighbours, or of stages.
-        data: from :func:`understudy.load` or :func:`understudy.from_torch`.
+        ladder: from ``understudy.dense`` and its neighbours, or of stages.
+        data: from ``understudy.load`` or ``understudy.from_torch``.
         seeds: of the students and controls.
         out: the run's folder, with the report and the student as files; None: none is written.
         store: where results are kept; None: what UNDERSTUDY_STORE says, else ``.store`` beside ``out``, or in ``runs``.
@@ -216,7 +216,7 @@ def run(
         compare: arms whose difference to ``direct`` is the claim, named beforehand.
         jobs: stages trained side by side, each in a process; the program then needs ``if __name__ == "__main__":``.
         hours: stop after so many, with a checkpoint.
-        callbacks: told how it goes, see :class:`understudy.Callback`.
+        callbacks: told how it goes, see ``understudy.Callback``.
         on_callback_error: ``warn``: one that raises is named and not called any more; ``stop``: the run ends.
         quiet: show nothing but what went wrong.
         force: write over another run in ``out``; the store is not touched.
@@ -300,9 +300,9 @@ def run_recipe(
 
     Args:
         recipe: a file, or its content as a mapping.
-        out, store, jobs, hours, callbacks, on_callback_error, quiet, force: as for :func:`run`.
+        out, store, jobs, hours, callbacks, on_callback_error, quiet, force: as for ``run``.
 
-    Returns, Raises: as :func:`run`.
+    Returns, Raises: as ``run``.
     """
     _check_options(jobs, hours)
     check_callbacks(callbacks, on_callback_error)

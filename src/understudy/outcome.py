@@ -78,7 +78,7 @@ class Row:
     """A stage over its seeds: test accuracies as fractions.
 
     Attributes:
-        name, role, model, parameters, multiply_adds, epochs: as in :class:`StageResult`.
+        name, role, model, parameters, multiply_adds, epochs: as in ``StageResult``.
         n: seeds. mean: None at n = 0. std: sample deviation, None at n = 1. interval: 95 %, of the mean.
         difference: to ``direct``, for students beside it.
     """
@@ -118,7 +118,7 @@ class Delivered:
     def model(self) -> nn.Module:
         """The student with its weights, on the CPU and in evaluation mode; a new module each time.
 
-        It takes what :attr:`preprocessing` gives and returns logits ``(n, classes)``.
+        It takes what ``preprocessing`` gives and returns logits ``(n, classes)``.
 
         Raises:
             Damaged: the kept weights differ from their checksum.

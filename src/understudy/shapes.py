@@ -26,7 +26,7 @@ Place = str | Network | Rung
 # A subclass, though nothing is overridden: what is drawn is for people, and the graph below knows no report.
 @dataclass(frozen=True)
 class Ladder(graph.Ladder):
-    """Stages in an order in which each comes after its inputs; see :func:`dense` and its neighbours for short forms.
+    """Stages in an order in which each comes after its inputs; see ``dense`` and its neighbours for short forms.
 
     Attributes:
         stages: all of them, controls too.
@@ -76,7 +76,7 @@ def given(network: str | Network, weights: str | Path) -> Rung:
     A whole network in a file needs no weights beside it: ``Network(file=Path("teacher.onnx"))`` stands for itself.
 
     Args:
-        network: its name, or a :class:`Network`.
+        network: its name, or a ``Network``.
         weights: a file of its weights, ``.safetensors`` or a ``.pt`` of plain tensors.
 
     Raises:
@@ -89,7 +89,7 @@ def given(network: str | Network, weights: str | Path) -> Rung:
 
 
 def scratch(student: Place, *, training: Training | None = None, controls: Sequence[str] = ()) -> Ladder:
-    """The student from the labels alone; arguments as for :func:`dense`."""
+    """The student from the labels alone; arguments as for ``dense``."""
     return _ladder("scratch", None, (), student, training=training, controls=controls)
 
 
@@ -101,7 +101,7 @@ def direct(
     method: Method | None = None,
     controls: Sequence[str] = ("scratch",),
 ) -> Ladder:
-    """The student straight from the teacher; arguments as for :func:`dense`."""
+    """The student straight from the teacher; arguments as for ``dense``."""
     return _ladder("direct", teacher, (), student, training=training, method=method, controls=controls)
 
 
@@ -114,7 +114,7 @@ def chain(
     method: Method | None = None,
     controls: Sequence[str] = ("scratch", "direct"),
 ) -> Ladder:
-    """Teacher-assistant chain (TAKD): each learns from its predecessor; arguments as for :func:`dense`."""
+    """Teacher-assistant chain (TAKD): each learns from its predecessor; arguments as for ``dense``."""
     return _ladder("chain", teacher, assistants, student, training=training, method=method, controls=controls)
 
 
@@ -131,11 +131,11 @@ def dense(
     """Densely guided (DGKD): each learns from all larger ones.
 
     Args:
-        teacher: a network's name, a :class:`Network`, or a :class:`Rung` (see :func:`given` for one with weights).
+        teacher: a network's name, a ``Network``, or a ``Rung`` (see ``given`` for one with weights).
         assistants: likewise, largest first.
         student: likewise, of every arm.
-        training: of every network that brings none of its own; None: :class:`Training` as it is.
-        method: how assistants and students are taught; None: :class:`SoftTargets` as it is.
+        training: of every network that brings none of its own; None: ``Training`` as it is.
+        method: how assistants and students are taught; None: ``SoftTargets`` as it is.
         stochastic: drops teachers at random while the last student learns.
         controls: arms beside the ladder, by name.
 
@@ -163,7 +163,7 @@ def paths(
     method: Method | None = None,
     controls: Sequence[str] = ("scratch",),
 ) -> Ladder:
-    """Every chain through a subset of the assistants; the path best on validation is delivered. See :func:`dense`."""
+    """Every chain through a subset of the assistants; the path best on validation is delivered. See ``dense``."""
     return _ladder("paths", teacher, assistants, student, training=training, method=method, controls=controls)
 
 

@@ -41,7 +41,7 @@ class ArraySource:
         memory: Memory,
         cache: Path | None,
     ) -> Prepared:
-        """See :class:`~understudy.data.source.Source`; arrays stay in memory and need no cache."""
+        """See ``understudy.data.source.Source``; arrays stay in memory and need no cache."""
         if channels is None:
             channels = max(pixels.shape[3] for pixels in self.pixels.values())
             grey = [part for part, pixels in self.pixels.items() if pixels.shape[3] != channels]
@@ -179,7 +179,7 @@ def _read_members(file: np.lib.npyio.NpzFile, *, source: str) -> dict[str, np.nd
 def npz_source(path: Path) -> ArraySource:
     """Reads an ``.npz`` file with ``x_train``, ``y_train``, ``x_test``, ``y_test`` and perhaps ``names``.
 
-    Images are as :func:`whole_images` says, labels one whole number per image, -1 in ``y_train`` =
+    Images are as ``whole_images`` says, labels one whole number per image, -1 in ``y_train`` =
     unlabelled, ``names`` one text per class. Nothing pickled is read.
 
     Raises:

@@ -54,7 +54,7 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
 
     Raises:
         BadInput: ``index`` is empty, not of whole numbers or outside the split; or as in
-            :func:`~understudy.data.views.apply_view`.
+            ``understudy.data.views.apply_view``.
     """
     positions = _positions(index, len(split))
     if not view.policy.mixup:
@@ -117,7 +117,7 @@ def batches(
     Args:
         split: images and labels.
         view: what is done to the pixels.
-        orders: one ``(batch,)`` array of positions for each batch, as from :func:`epoch_order`.
+        orders: one ``(batch,)`` array of positions for each batch, as from ``epoch_order``.
         workers: processes that fetch and make whole batches ahead of time; 0 makes them here. Images in memory
             are always made here: fetching and augmenting them takes a few microseconds each, less than sending
             them from another process. Workers are started by each call, which takes some seconds, so one call
@@ -196,7 +196,7 @@ def epoch_order(n: int, batch_size: int, *, seed: int, epoch: int) -> list[NDArr
 
 
 def plain_order(n: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """0 .. n - 1 in order, cut into batches by the rule of :func:`epoch_order`.
+    """0 .. n - 1 in order, cut into batches by the rule of ``epoch_order``.
 
     Raises:
         BadInput: ``batch_size`` is below 2, or ``n`` is negative.

@@ -70,7 +70,7 @@ class MemoryImages:
         return len(self.rows)
 
     def fetch(self, index: np.ndarray) -> np.ndarray:
-        """See :class:`Images`."""
+        """See ``Images``."""
         return np.ascontiguousarray(self.pixels[self.rows[check_index(index, len(self))]])
 
 
@@ -95,7 +95,7 @@ class Split:
     """Images with labels.
 
     Attributes:
-        images: by position, see :class:`Images`.
+        images: by position, see ``Images``.
         labels: ``(n,)`` int64, read-only; -1 = unlabelled, in training splits only.
         origin: where they stand in the source; None where nobody said so. The fingerprint does not hold it.
     """

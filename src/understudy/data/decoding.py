@@ -117,7 +117,7 @@ def _fit(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """``(n, height, width, 1 or 3)`` uint8 to ``channels`` channels, as :func:`decode` does it."""
+    """``(n, height, width, 1 or 3)`` uint8 to ``channels`` channels, as ``decode`` does it."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
@@ -130,7 +130,7 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def fit_array(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """``(n, height, width, 1 or 3)`` uint8 brought to ``size``, as :func:`decode` does it."""
+    """``(n, height, width, 1 or 3)`` uint8 brought to ``size``, as ``decode`` does it."""
     from PIL import Image
 
     if size is None or size == pixels.shape[1:3]:

@@ -78,7 +78,7 @@ class EncodedImages:
         return len(self.rows)
 
     def fetch(self, index: np.ndarray) -> np.ndarray:
-        """See :class:`~understudy.data.dataset.Images`; raises BadInput where a file has changed or gone."""
+        """See ``understudy.data.dataset.Images``; raises BadInput where a file has changed or gone."""
         height, width, channels = self.shape
         rows = self.rows[check_index(index, len(self))]
         images = np.empty((len(rows), *self.shape), dtype=np.uint8)
@@ -125,7 +125,7 @@ class EncodedSource:
         memory: Memory,
         cache: Path | None,
     ) -> Prepared:
-        """See :class:`~understudy.data.source.Source`."""
+        """See ``understudy.data.source.Source``."""
         rows = {split: self.parts[part][0] + taken for split, (part, taken) in chosen.items()}
         everything = np.concatenate(list(rows.values()))
         kept = manifest_path(cache, root=self.root, size=size, channels=channels) if cache else None
@@ -202,7 +202,7 @@ def scan_files(
     Args:
         encoded: the files.
         rows: ``(n,)`` int64, which of them, n > 0.
-        size, channels, memory: see :class:`~understudy.data.source.Source`.
+        size, channels, memory: see ``understudy.data.source.Source``.
         known: records from an earlier scan; those files are decoded again only to be held.
 
     Returns:

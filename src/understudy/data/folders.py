@@ -30,7 +30,7 @@ _CLUTTER = ("thumbs.db", "desktop.ini")  # what a file manager leaves behind
 
 @dataclass(frozen=True)
 class Files:
-    """Image files by position, see :class:`~understudy.data.encoded.Encoded`."""
+    """Image files by position, see ``understudy.data.encoded.Encoded``."""
 
     root: str
     names: tuple[str, ...]

@@ -28,7 +28,7 @@ SPLIT_NAMES: dict[str, Part] = {
 
 
 class Rows:
-    """Encoded images of the splits of one data set, see :class:`~understudy.data.encoded.Encoded`.
+    """Encoded images of the splits of one data set, see ``understudy.data.encoded.Encoded``.
 
     Args:
         tables: ``datasets.Dataset`` objects, their images not decoded.

@@ -44,19 +44,19 @@ def load(
 
     Args:
         name: a set that needs no file: ``digits``.
-        path: an ``.npz`` file (:func:`~understudy.data.arrays.npz_source`) or a folder of class folders
-            (:func:`~understudy.data.folders.folder_source`).
-        hub: a Hugging Face data set (:func:`~understudy.data.hub.hub_source`).
+        path: an ``.npz`` file (``understudy.data.arrays.npz_source``) or a folder of class folders
+            (``understudy.data.folders.folder_source``).
+        hub: a Hugging Face data set (``understudy.data.hub.hub_source``).
         validation: fraction of the training images that becomes the validation split, in [0, 1), the same
-            number of every class (:func:`~understudy.data.splits.carve_validation`). A set that comes with
+            number of every class (``understudy.data.splits.carve_validation``). A set that comes with
             a validation split keeps its own; 0 leaves the split empty in every case.
         split_seed: of the splits that are made here and of ``train_images``, ``test_images``; seeds of
             training are others.
         size: ``(height, width)``, or one number for a square, to which every image is brought
-            (:mod:`~understudy.data.decoding` says how). None keeps the images, which must then agree.
+            (``understudy.data.decoding`` says how). None keeps the images, which must then agree.
         channels: 1 or 3; None is 1 if every image is grey, otherwise 3.
         train_images: length of the training split after validation was carved; the proportions of the
-            classes are kept and fewer images are a subset of more (:func:`~understudy.data.splits.limit`).
+            classes are kept and fewer images are a subset of more (``understudy.data.splits.limit``).
         test_images: the same for the test split.
         memory: ``memory`` holds decoded images, ``stream`` decodes them for every batch, ``auto`` holds
             up to 2 GiB. The pixels are the same.

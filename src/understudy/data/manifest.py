@@ -35,7 +35,7 @@ class Record:
         height, width, channels: as decoded; channels is 1 for a grey image while none are asked for.
         digest: of the pixels.
         colour_digest: of the same pixels with the grey level three times; empty unless channels is 1.
-        sums, squares: per channel, see :class:`~understudy.data.scan.Scan`.
+        sums, squares: per channel, see ``understudy.data.scan.Scan``.
     """
 
     height: int

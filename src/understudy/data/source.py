@@ -63,7 +63,7 @@ class Source(Protocol):
         """Reads, checks and measures the chosen images.
 
         Args:
-            chosen: see :data:`Chosen`.
+            chosen: see ``Chosen``.
             size: ``(height, width)`` to which every image is brought; None keeps them, and all must agree.
             channels: 1 or 3; None is 1 when every chosen image is grey, otherwise 3.
             memory: whether images are kept decoded; ``auto`` keeps up to 2 GiB.

@@ -234,7 +234,7 @@ class ViewPolicy:
         mixup: alpha of the Beta(alpha, alpha) share that a sample keeps when it is mixed with a partner (Zhang et
             al. 2018, arXiv:1710.09412, section 2). The partner is drawn from the whole split and not from the
             batch as there, so that it replays; it may be unlabelled, or the sample itself. 0 mixes nothing.
-        transforms: mappings of a ``name`` in :data:`TRANSFORMS` and its arguments, applied in order to one uint8
+        transforms: mappings of a ``name`` in ``TRANSFORMS`` and its arguments, applied in order to one uint8
             image at a time. They need torchvision, and another release of it may give other pixels.
 
     Raises:

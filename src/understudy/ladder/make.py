@@ -48,7 +48,7 @@ def make(
 
     Raises:
         Interrupted: ``stop`` said so; the stage goes on from its checkpoint next time.
-        StageFailed, BadInput, CannotWrite: see :func:`~understudy.training.loop.fit`.
+        StageFailed, BadInput, CannotWrite: see ``understudy.training.loop.fit``.
         Damaged: the weights of an input differ from their checksum.
     """
     with store.lock(job.key) as mine:

@@ -24,7 +24,7 @@ def planned(
     repeat: Repeat = "student",
     ladder_seed: int = 0,
 ) -> list[Job]:
-    """Jobs as :func:`~understudy.ladder.graph.jobs` gives them.
+    """Jobs as ``understudy.ladder.graph.jobs`` gives them.
 
     Raises:
         BadInput: seeds that are none or stand twice, views that do not fit the images, networks that this machine

@@ -76,12 +76,12 @@ def mean_teachers(
 
 
 def logit_std(teacher: Rung, student: Rung) -> list[Stage]:
-    """``direct`` with standardised logits, see :class:`~understudy.teaching.standardised.Standardised`."""
+    """``direct`` with standardised logits, see ``understudy.teaching.standardised.Standardised``."""
     return direct(teacher, student, Standardised(), name="logit_std")
 
 
 def dkd(teacher: Rung, student: Rung) -> list[Stage]:
-    """``direct`` with decoupled distillation, see :class:`~understudy.teaching.decoupled.Decoupled`.
+    """``direct`` with decoupled distillation, see ``understudy.teaching.decoupled.Decoupled``.
 
     The ramp takes a twelfth of the epochs, as 20 of 240 in the official code.
     """

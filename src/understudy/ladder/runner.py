@@ -69,7 +69,7 @@ def run(
     is left to it, and others are taken meanwhile. A failed job does not stop those that do not need it.
 
     Args:
-        all_jobs: from :func:`~understudy.ladder.graph.jobs`, inputs first.
+        all_jobs: from ``understudy.ladder.graph.jobs``, inputs first.
         store: where results are.
         dataset: what is learned.
         parallel: jobs at a time; results do not depend on it.

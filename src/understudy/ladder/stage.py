@@ -39,7 +39,7 @@ class Network:
         version: of the factory; change it when the factory's code changes in a way that names, shapes and initial
             weights do not show.
         file: a trained network as ONNX or ``torch.export`` program, or an ``.npz`` of its logits
-            (:mod:`~understudy.models.frozen_files`): known by its bytes, never trained, called by the file's name.
+            (``understudy.models.frozen_files``): known by its bytes, never trained, called by the file's name.
     """
 
     name: str = ""
@@ -103,7 +103,7 @@ class Network:
         return self.name if self.width == 1 else f"{self.name} x{self.width:g}"
 
     def arguments(self, dataset: Dataset) -> dict[str, Any]:
-        """What :meth:`build` is called with on this data: classes, channels, size, and for built-ins the width."""
+        """What ``build`` is called with on this data: classes, channels, size, and for built-ins the width."""
         size = self.preprocessing(dataset).size or (dataset.height, dataset.width)
         said: dict[str, Any] = {
             "classes": len(dataset.class_names),
@@ -141,10 +141,10 @@ class Network:
 
         Args:
             dataset: whose images they are of.
-            sha256: see :meth:`build`.
+            sha256: see ``build``.
 
         Raises:
-            BadInput: rows or classes that do not fit; see :func:`~understudy.models.logits_files.read_logits`.
+            BadInput: rows or classes that do not fit; see ``understudy.models.logits_files.read_logits``.
         """
         from understudy.models.logits_files import read_logits
 

@@ -35,7 +35,7 @@ def sha256_of(path: Path) -> str:
     """SHA-256 in hexadecimal of a file's bytes: what the file is known by, whatever it is called.
 
     Raises:
-        BadInput: see :func:`content_of`.
+        BadInput: see ``content_of``.
     """
     return hashlib.sha256(content_of(path)).hexdigest()
 

@@ -21,7 +21,7 @@ def format_of(path: Path) -> Format:
     """What kind of teacher a file is, by its name's ending.
 
     Raises:
-        BadInput: none of :data:`FORMATS`.
+        BadInput: none of ``FORMATS``.
 
     >>> format_of(Path("teacher.onnx"))
     'onnx'
@@ -46,7 +46,7 @@ def open_network(
         classes: that the data have.
         channels: of the images.
         size: height and width of the images that the network is given.
-        sha256: see :func:`~understudy.models.file_checks.content_of`.
+        sha256: see ``understudy.models.file_checks.content_of``.
 
     Returns:
         from ``(batch, channels, height, width)`` float32 to ``(batch, classes)`` float32.

@@ -24,7 +24,7 @@ def read_logits(
         classes: of the data.
         images: how many images each needed part has (``train``, ``test``, ``validation``), before anything is carved
             from it or left out. Other arrays in the file are not looked at.
-        sha256: see :func:`~understudy.models.file_checks.content_of`.
+        sha256: see ``understudy.models.file_checks.content_of``.
 
     Returns:
         ``(images, classes)`` float32 by part.

@@ -52,7 +52,7 @@ def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes words so that :class:`_Loader` (and plain YAML) reads words."""
+    """Writes words so that ``_Loader`` (and plain YAML) reads words."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above it
         first: list(resolvers) for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
@@ -87,7 +87,7 @@ def read_text(text: str, *, source: str = "the recipe") -> dict[str, Any]:
 
 
 def written(value: Mapping[str, Any]) -> str:
-    """``value`` as the text of a recipe; :func:`read_text` gives the same value back."""
+    """``value`` as the text of a recipe; ``read_text`` gives the same value back."""
 
     def dumped(as_it_is: bool) -> str:
         return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=as_it_is, width=100))
@@ -207,7 +207,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """The mapping in a recipe file.
 
     Raises:
-        BadInput: there is no such file, it is not UTF-8 text, or see :func:`read_text`.
+        BadInput: there is no such file, it is not UTF-8 text, or see ``read_text``.
     """
     try:
         if path.is_dir():

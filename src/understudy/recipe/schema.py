@@ -196,5 +196,5 @@ class Recipe(_Section):
         return said
 
     def as_yaml(self) -> str:
-        """:meth:`as_dict` as a file."""
+        """``as_dict`` as a file."""
         return written(self.as_dict())

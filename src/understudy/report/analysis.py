@@ -149,7 +149,7 @@ def _against(teacher: Tensor, test: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def _curve(result: Result) -> list[dict[str, Any]]:
-    """Loss and validation accuracy by epoch, thinned to :data:`MOST_POINTS`, the last epoch always among them."""
+    """Loss and validation accuracy by epoch, thinned to ``MOST_POINTS``, the last epoch always among them."""
     try:
         lines = [json.loads(line) for line in (result.folder / METRICS).read_text("utf-8").splitlines()]
     except (OSError, ValueError):

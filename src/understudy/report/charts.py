@@ -77,7 +77,7 @@ class Mark:
     Attributes:
         interval: (low, high) of y, drawn as a bar.
         kind: class for its colour.
-        shape: one of :data:`SHAPES`; empty: that of its kind.
+        shape: one of ``SHAPES``; empty: that of its kind.
         strong: drawn with a ring.
     """
 

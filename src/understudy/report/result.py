@@ -51,7 +51,7 @@ class LadderOf(TypedDict):
 
 
 class OfTeacher(TypedDict):
-    """A stage beside one of its teachers, on the test images; see :func:`understudy.report.analysis.analysis`."""
+    """A stage beside one of its teachers, on the test images; see ``understudy.report.analysis.analysis``."""
 
     agreement: NotRequired[float | None]
     lost: NotRequired[int | None]

@@ -74,7 +74,7 @@ def _fitted(
 
 
 def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Table:
-    """One run: every stage over its seeds, the delivered one marked; what went wrong is for :func:`problems` to say.
+    """One run: every stage over its seeds, the delivered one marked; what went wrong is for ``problems`` to say.
 
     Args:
         result: the content of ``result.json``.

@@ -63,7 +63,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes ``path`` whole: a reader sees the old file or the new one, never a part.
 
     Raises:
-        CannotWrite: see :func:`explained`; the old file, if any, is untouched.
+        CannotWrite: see ``explained``; the old file, if any, is untouched.
     """
     part = path.with_name(f"{PART}{uuid.uuid4().hex}-{path.name}")
     with explained(path):
@@ -81,12 +81,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Like :func:`write_bytes`, UTF-8."""
+    """Like ``write_bytes``, UTF-8."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Like :func:`write_bytes`: JSON with two spaces of indent; NaN is refused because JSON has none."""
+    """Like ``write_bytes``: JSON with two spaces of indent; NaN is refused because JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 

@@ -19,7 +19,7 @@ from understudy.store.results import RECORD, VERSION, Result, Store, is_file_nam
 
 @dataclass(kw_only=True)
 class Cleaned:
-    """What :func:`gc` removed (or would remove): keys, leftover files, bytes."""
+    """What ``gc`` removed (or would remove): keys, leftover files, bytes."""
 
     keys: list[str] = field(default_factory=list)
     leftovers: int = 0
@@ -185,7 +185,7 @@ def finished(store: Store) -> list[Result]:
 
 
 def export(store: Store, keys: Iterable[str], archive: Path) -> int:
-    """Writes finished stages, checked, into one tar file that :func:`import_` reads on another machine.
+    """Writes finished stages, checked, into one tar file that ``import_`` reads on another machine.
 
     Returns:
         the number of stages.
@@ -233,7 +233,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def import_(store: Store, archive: Path) -> tuple[int, int]:
-    """Takes over stages from a tar file written by :func:`export`; each is checked before it counts.
+    """Takes over stages from a tar file written by ``export``; each is checked before it counts.
 
     Returns:
         how many were taken over, how many were there already.

@@ -227,7 +227,7 @@ class Store:
         return load(self._checked(result, name))
 
     def used(self, result: Result) -> None:
-        """Notes that a result is still of use, for :meth:`gc` by age."""
+        """Notes that a result is still of use, for ``gc`` by age."""
         with contextlib.suppress(OSError):
             os.utime(result.folder / RECORD)
 

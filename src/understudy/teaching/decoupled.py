@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Decoupled(Method):
-    """``L = H(y, student) + ramp * DKD(teacher, student)``, see :func:`~understudy.losses.decoupled.decoupled_loss`.
+    """``L = H(y, student) + ramp * DKD(teacher, student)``, see ``understudy.losses.decoupled.decoupled_loss``.
 
     Attributes:
         temperature: T.

@@ -1,6 +1,6 @@
 """The protocol between the training loop and a way to teach.
 
-The loop knows no method; a method knows no optimiser, store or configuration. To add one, subclass :class:`Method`
+The loop knows no method; a method knows no optimiser, store or configuration. To add one, subclass ``Method``
 in a file of its own, answer ``definition`` and ``loss``, and whatever else it needs; everything else has a default.
 """
 
@@ -40,8 +40,8 @@ class Step:
     Attributes:
         number: counts the batches of the whole stage, from 0; it does not depend on workers or on a resume.
         epoch: counts passes over the training set, from 0.
-        seed: the stage's seed, for the method's own random streams (see :mod:`understudy.randomness`).
-        batches: one :class:`~understudy.data.batches.Batch` for each copy asked for; ``batches[0]`` is the usual one.
+        seed: the stage's seed, for the method's own random streams (see ``understudy.randomness``).
+        batches: one ``understudy.data.batches.Batch`` for each copy asked for; ``batches[0]`` is the usual one.
         plain: the batch without augmentation, where asked for.
         student: runs the student on a batch, in the stage's precision; returns its output.
         hard_loss: the task's loss against the labels, averaged over the labelled examples; a scalar.
@@ -65,7 +65,7 @@ class Step:
 
 
 class Method(abc.ABC):
-    """A way to teach. Only :meth:`definition` and :meth:`loss` must be written.
+    """A way to teach. Only ``definition`` and ``loss`` must be written.
 
     Class attributes:
         name: as it stands in definitions and reports.
@@ -85,13 +85,13 @@ class Method(abc.ABC):
         return Needs()
 
     def check(self, *, teachers: int) -> None:
-        """Raises :class:`~understudy.errors.BadInput` where the settings do not fit that many teachers."""
+        """Raises ``understudy.errors.BadInput`` where the settings do not fit that many teachers."""
 
     def for_stage(self, *, teachers: int) -> Method:
         """A fresh method, with nothing remembered, for one stage with that many teachers.
 
         Raises:
-            BadInput: see :meth:`check`.
+            BadInput: see ``check``.
         """
         self.check(teachers=teachers)
         return copy.deepcopy(self)
@@ -130,4 +130,4 @@ class Method(abc.ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave."""
+        """Takes back what ``state_dict`` gave."""

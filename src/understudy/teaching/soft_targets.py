@@ -104,7 +104,7 @@ class SoftTargets(Method):
             ``mean_over_classes``: also divided by the number of classes, as both official codes compute it. A
             ``soft_weight`` published with one form means something else in the other.
         teacher_weights: w_i, one for each teacher in order; None means 1 for all.
-        stochastic: drop teachers at random, see :class:`Stochastic`; None means that all teach always.
+        stochastic: drop teachers at random, see ``Stochastic``; None means that all teach always.
 
     A step in which no teacher survives keeps its hard term unchanged; where there is none (``soft_weight`` 1) the
     step is skipped. Deviations: targets are computed in float32 whatever the precision of the networks.

@@ -50,7 +50,7 @@ def pack(tree: Any) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 def unpack(tensors: dict[str, torch.Tensor], value: Any) -> Any:
-    """The tree that :func:`pack` took apart."""
+    """The tree that ``pack`` took apart."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -39,7 +39,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What :func:`fit` leaves.
+    """What ``fit`` leaves.
 
     Attributes:
         model: last step's weights, the moving average's where one was asked for.

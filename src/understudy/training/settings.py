@@ -129,7 +129,7 @@ class Training:
 
         Settings that the chosen optimiser or schedule does not look at are left out, so that they change no key.
         ``precision`` and ``device`` must be resolved (not ``auto``) by the caller, see
-        :func:`understudy.training.precision.resolved`.
+        ``understudy.training.precision.resolved``.
         """
         said = asdict(self)
         for name in ("checkpoint_minutes", "workers"):

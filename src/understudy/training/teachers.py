@@ -29,7 +29,7 @@ class Lookup:
 
 
 class FrozenTeachers:
-    """Answers of teachers on the very pixels that the student sees; of a :class:`Lookup`, on the image as it is.
+    """Answers of teachers on the very pixels that the student sees; of a ``Lookup``, on the image as it is.
 
     Each teacher is put into eval mode (its normalisation keeps the statistics it was trained with), its parameters
     take no gradient, and nothing of it changes, buffers included.
