@@ -126,7 +126,7 @@ def _figures(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _how_to_read(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+def _how_to_read(summary: Sequence[Mapping[str, Any]], *, runs: int = 1) -> list[str]:
     said = []
     if any(entry.get("std") is not None for entry in summary):
         said.append("mean ± sample deviation over n seeds, of the test images")
@@ -137,7 +137,8 @@ def _how_to_read(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         said[-1] = f"to {CONTROL}: paired by seed, in points, with a 95 % interval"
         others = sum(not difference["claim"] for difference in differences)
         if others > 1:
-            said.append(f"intervals of the {others} arms that are no claim hold together")
+            which = f"the {others} arms" if runs == 1 else "all arms of a run"
+            said.append(f"intervals of {which} that are no claim hold together")
     if any(difference["claim"] for difference in differences):
         said.append("c: the claim, named beforehand in the recipe")
     return said
@@ -217,7 +218,7 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, width: int | None = 
         [_Column(header="run: stage", text=True), *_FIGURES],
         rows,
         title="Test accuracy",
-        below=_how_to_read(summary),
+        below=_how_to_read(summary, runs=len(runs)),
         width=width,
     )
 
