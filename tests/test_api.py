@@ -128,7 +128,7 @@ def test_each_shape_has_its_own_graph() -> None:
     assert us.scratch(SMALL).students == ["scratch"]
     assert us.direct("plain_cnn-4", SMALL).students == ["direct", "scratch"]
     assert us.chain("plain_cnn-4", ["plain_cnn-2"], SMALL)["chain"].teachers == ("chain/plain_cnn-2",)
-    assert us.paths("plain_cnn-4", ["plain_cnn-2"], SMALL).delivered == ("path direct", "path plain_cnn-2")
+    assert us.paths("plain_cnn-4", ["plain_cnn-2"], SMALL).delivered == ("direct", "path plain_cnn-2")
 
 
 def test_a_rung_brings_its_own_training_and_a_given_one_is_not_trained(tmp_path: Path) -> None:

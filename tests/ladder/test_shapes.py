@@ -123,7 +123,7 @@ def test_three_candidates_give_the_eight_paths_of_the_paper() -> None:
         assert walk[-1] == "plain_cnn-10"
         assert student.network.name == "plain_cnn-2"
         climbed = tuple(reversed(walk[:-1]))
-        assert name == "path " + (" > ".join(climbed) or "direct")
+        assert name == ("path " + " > ".join(climbed) if climbed else "direct")
         walked.add(climbed)
     sizes = [one.network.name for one in THREE]
     assert walked == {chosen for count in range(4) for chosen in combinations(sizes, count)}

@@ -100,7 +100,7 @@ def test_paths_are_all_subsets_of_the_assistants(dataset: Dataset) -> None:
         dataset, "ladder.shape=paths", "models.assistants=[plain_cnn-4, plain_cnn-3]", "controls=[scratch]"
     )
     assert set(here.delivered) == {
-        "path direct",
+        "direct",
         "path plain_cnn-4",
         "path plain_cnn-3",
         "path plain_cnn-4 > plain_cnn-3",

@@ -143,8 +143,9 @@ def dense(
 def paths(teacher: Rung, assistants: Sequence[Rung], student: Rung, method: Method) -> list[Stage]:
     """Every chain through a subset of the assistants, in order: 2^n paths, the empty one (direct) among them.
 
-    A common beginning of two paths is one stage. Path students are called ``path direct``, ``path plain_cnn-8``,
-    ``path plain_cnn-8 > plain_cnn-4`` and so on; an assistant is called by the path that leads to it.
+    A common beginning of two paths is one stage. Path students are called ``direct``, ``path plain_cnn-8``,
+    ``path plain_cnn-8 > plain_cnn-4`` and so on; an assistant is called by the path that leads to it. The path without
+    assistants is the control of all the others, under the control's own name.
 
     References:
         Mirzadeh et al. 2020, arXiv:1902.03393: all distillation paths.
@@ -166,7 +167,7 @@ def paths(teacher: Rung, assistants: Sequence[Rung], student: Rung, method: Meth
                         here, role="assistant", teachers=(before,), method=method
                     )
                 before = here
-            name = "path " + (" > ".join(names[i] for i in chosen) or "direct")
+            name = "path " + " > ".join(names[i] for i in chosen) if chosen else "direct"
             stages[name] = student.stage(name, role="student", teachers=(before,), method=method)
     return list(stages.values())
 
