@@ -212,6 +212,8 @@ def _end(outcomes: Sequence[Outcome], stopper: Stopper) -> None:
     """Sets the exit status of a run that is not complete."""
     states = {outcome.state for outcome in outcomes}
     if "interrupted" in states:
-        raise Interrupted(f"{stopper.why}; run the same command again to go on from the last checkpoint.")
+        raise Interrupted(
+            f"{stopper.why or 'a worker was asked to end'}; run the same command again to go on from the last checkpoint."
+        )
     if states & {"failed", "left out"}:
         raise typer.Exit(1)
