@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -502,3 +503,23 @@ def test_a_store_of_a_newer_format_is_refused(all_jobs: list[Job], dataset: Data
     (tmp_path / "store.json").write_text('{"version": 99}')
     with pytest.raises(BadInput, match="has format 99, this understudy reads format 1"):
         run(all_jobs, store=Store(tmp_path), dataset=dataset)
+
+
+def test_what_another_run_made_anew_in_between_is_not_set_aside(dataset: Dataset, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    all_jobs = jobs_of([stage("teacher")], dataset)
+    run(all_jobs, store=store, dataset=dataset)
+    weights = store.place(all_jobs[0].key) / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+
+    class Mended(Store):
+        @contextlib.contextmanager
+        def lock(self, key: str) -> Iterator[bool]:
+            weights.write_bytes(whole)  # by another run, between this one's look and its lock
+            with super().lock(key) as mine:
+                yield mine
+
+    (outcome,) = run(all_jobs, store=Mended(tmp_path), dataset=dataset)
+    assert outcome.state == "done"
+    assert not (tmp_path / "damaged").exists()

@@ -90,9 +90,40 @@ def load(
         train_images=train_images,
         test_images=test_images,
     )
-    prepared = source.prepare(
-        chosen, size=size, channels=channels, memory=memory, cache=Path(cache) if cache is not None else None
+    return assembled(
+        source,
+        chosen,
+        size=size,
+        channels=channels,
+        memory=memory,
+        cache=Path(cache) if cache is not None else None,
+        mean=mean,
+        std=std,
+        notes=notes,
     )
+
+
+def assembled(
+    source: Source,
+    chosen: Chosen,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    memory: Memory = "memory",
+    cache: Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """The data set of chosen rows of a source: pixels prepared, statistics measured unless given, fingerprint taken.
+
+    Args:
+        source: what every kind of data becomes.
+        chosen: for ``train``, ``validation`` and ``test``, the source's part and the rows of it, ``(n,)`` int64.
+        size, channels, memory, cache, mean, std: as for ``load``.
+        notes: said after the source's own.
+    """
+    prepared = source.prepare(chosen, size=size, channels=channels, memory=memory, cache=cache)
     splits = {
         split: Split(
             images=prepared.splits[split][0],
@@ -102,6 +133,7 @@ def load(
         for split, (part, rows) in chosen.items()
     }
     measured_mean, measured_std = mean_and_std(prepared.splits["train"][1])
+    parts: tuple[Part, ...] = ("train", "validation", "test")
     return Dataset(
         name=source.name,
         train=splits["train"],
@@ -114,7 +146,7 @@ def load(
         mean=_given("mean", mean, prepared.channels) or measured_mean,
         std=_given("std", std, prepared.channels) or measured_std,
         fingerprint=fingerprint(
-            [(split, splits[split].labels, prepared.splits[split][1]) for split in chosen],
+            [(split, splits[split].labels, prepared.splits[split][1]) for split in parts],
             height=prepared.height,
             width=prepared.width,
             channels=prepared.channels,

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from understudy.data.arrays import ArraySource
-from understudy.data.dataset import Dataset, Origin, Split
+from understudy.data.dataset import Dataset
 from understudy.data.decoding import decode, fit_array, to_channels
-from understudy.data.scan import fingerprint, mean_and_std
-from understudy.data.source import Chosen, Part, checked_names, whole_labels
+from understudy.data.loading import assembled
+from understudy.data.source import Part, checked_names, whole_labels
 from understudy.data.splits import carve_validation
 from understudy.errors import BadInput
 
@@ -110,43 +110,7 @@ def from_torch(
         )
         chosen = {"train": ("train", stays), "validation": ("train", carved)}
     chosen["test"] = ("test", np.arange(len(labels["test"])))
-    return _split(source, chosen, channels=channels)
-
-
-def _split(source: ArraySource, chosen: Chosen, *, channels: int | None) -> Dataset:
-    prepared = source.prepare(chosen, size=None, channels=channels, memory="memory", cache=None)
-    splits = {
-        split: Split(
-            images=prepared.splits[split][0],
-            labels=source.labels[part][rows],
-            origin=Origin(part=part, rows=rows, images=len(source.labels[part])),
-        )
-        for split, (part, rows) in chosen.items()
-    }
-    mean, std = mean_and_std(prepared.splits["train"][1])
-    return Dataset(
-        name=source.name,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-        class_names=source.class_names,
-        height=prepared.height,
-        width=prepared.width,
-        channels=prepared.channels,
-        mean=mean,
-        std=std,
-        fingerprint=fingerprint(
-            [
-                (split, splits[split].labels, prepared.splits[split][1])
-                for split in ("train", "validation", "test")
-            ],
-            height=prepared.height,
-            width=prepared.width,
-            channels=prepared.channels,
-            classes=len(source.class_names),
-        ),
-        notes=(*source.notes, *prepared.notes),
-    )
+    return assembled(source, chosen, channels=channels)
 
 
 def _read(

@@ -157,12 +157,23 @@ def _look(outcome: Outcome, store: Store, watcher: Watcher) -> None:
         store.check(result)
     except Damaged as error:
         with store.lock(key) as mine:
-            if mine:
+            if mine and _still_damaged(key, store):
                 where = store.set_aside(key)
                 watcher.said(f"{error}: stage {outcome.job.name} is set aside as {where} and made again.")
         return
     store.used(result)
     outcome.state, outcome.result, outcome.from_store = "done", result, True
+
+
+def _still_damaged(key: str, store: Store) -> bool:
+    """Asked again under the lock: another run may have set the stage aside, and even made it anew, in between."""
+    try:
+        result = store.result(key)
+        if result is not None:
+            store.check(result)
+    except Damaged:
+        return True
+    return False
 
 
 def _take(
