@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from understudy.data.loading import load as load
     from understudy.data.torch_datasets import from_torch as from_torch
     from understudy.data.views import ViewPolicy as ViewPolicy
+    from understudy.data.views import Views as Views
     from understudy.errors import UnderstudyError as UnderstudyError
     from understudy.ladder.shapes import Rung as Rung
     from understudy.ladder.stage import Network as Network
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from understudy.teaching.method import Step as Step
     from understudy.teaching.soft_targets import SoftTargets as SoftTargets
     from understudy.teaching.soft_targets import Stochastic as Stochastic
+    from understudy.training.memory import keep_pages as keep_pages
     from understudy.training.settings import Training as Training
+    from understudy.training.signals import Signals as Signals
 
 __all__ = [
     "Callback",
@@ -55,6 +58,7 @@ __all__ = [
     "Network",
     "RunResult",
     "Rung",
+    "Signals",
     "SoftTargets",
     "Stage",
     "Step",
@@ -62,12 +66,14 @@ __all__ = [
     "Training",
     "UnderstudyError",
     "ViewPolicy",
+    "Views",
     "callbacks",
     "chain",
     "dense",
     "direct",
     "from_torch",
     "given",
+    "keep_pages",
     "load",
     "paths",
     "read_run",
@@ -82,7 +88,7 @@ _ROOMS = {
     "understudy.data.dataset": ("Dataset",),
     "understudy.data.loading": ("load",),
     "understudy.data.torch_datasets": ("from_torch",),
-    "understudy.data.views": ("ViewPolicy",),
+    "understudy.data.views": ("ViewPolicy", "Views"),
     "understudy.errors": ("UnderstudyError",),
     "understudy.ladder.shapes": ("Rung",),
     "understudy.ladder.stage": ("Network", "Stage"),
@@ -91,7 +97,9 @@ _ROOMS = {
     "understudy.teaching.labels": ("Labels",),
     "understudy.teaching.method": ("Method", "Needs", "Step"),
     "understudy.teaching.soft_targets": ("SoftTargets", "Stochastic"),
+    "understudy.training.memory": ("keep_pages",),
     "understudy.training.settings": ("Training",),
+    "understudy.training.signals": ("Signals",),
 }
 
 

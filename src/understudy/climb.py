@@ -42,7 +42,8 @@ from understudy.training.precision import environment
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
-    from understudy.data.views import ViewPolicy
+    from understudy.data.views import ViewPolicy, Views
+    from understudy.training.signals import Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +190,8 @@ def run(
     seeds: Sequence[int] = (0,),
     out: str | Path | None = None,
     store: str | Path | None = None,
-    views: ViewPolicy | None = None,
-    view_seed: int = 0,
+    views: Views | ViewPolicy | None = None,
+    signals: Signals | None = None,
     repeat: Repeat = "student",
     ladder_seed: int = 0,
     compare: Sequence[str] | None = None,
@@ -209,8 +210,9 @@ def run(
         seeds: of the students and controls.
         out: the run's folder, with the report and the student as files; None: none is written.
         store: where results are kept; None: what UNDERSTUDY_STORE says, else ``.store`` beside ``out``, or in ``runs``.
-        views: augmentation of the training images; None: none.
-        view_seed: of the views.
+        views: augmentation of the training images, a ``ViewPolicy``; or ``Views``, which say besides which view each
+            epoch shows; None: the images as they are.
+        signals: how what teachers say is kept; None: every logit as float16.
         repeat: what varies with the seeds: ``student``, ``assistants`` or ``ladder``.
         ladder_seed: of the stages that do not vary.
         compare: arms whose difference to ``direct`` is the claim, named beforehand.
@@ -231,7 +233,8 @@ def run(
         CallbackFailed: a callback raised, and ``on_callback_error`` is ``stop``.
     """
     from understudy.data.dataset import Dataset
-    from understudy.data.views import ViewPolicy
+    from understudy.data.views import ViewPolicy, Views
+    from understudy.training.signals import Signals
 
     if not isinstance(ladder, Ladder):
         raise BadInput(
@@ -255,8 +258,8 @@ def run(
         ladder,
         data,
         seeds=seeds,
-        policy=views or ViewPolicy(),
-        view_seed=view_seed,
+        views=views if isinstance(views, Views) else Views(policy=views or ViewPolicy()),
+        signals=signals or Signals(),
         repeat=repeat,
         ladder_seed=ladder_seed,
     )

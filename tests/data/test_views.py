@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from understudy.data.views import (
     Transform,
     View,
     ViewPolicy,
+    Views,
     apply_view,
     draw_mixing,
     mix,
@@ -679,3 +681,47 @@ def test_every_listed_transform_gives_images_that_replay(name: str) -> None:
     whole = shown(view, np.arange(6), images)
     assert torch.equal(shown(view, np.array([4]), images)[0], whole[4])
     assert torch.equal(images, images_of(6))
+
+
+# --- which view an epoch shows ----------------------------------------------------------------------------------
+
+
+def test_every_epoch_shows_another_view_unless_they_are_bounded() -> None:
+    views = Views(policy=ViewPolicy(flip=True), seed=4)
+    assert [views.at(epoch).number for epoch in range(5)] == [0, 1, 2, 3, 4]
+    assert [replace(views, distinct=2).at(epoch).number for epoch in range(5)] == [0, 1, 0, 1, 0]
+    assert views.at(3, copy=1) == View(policy=views.policy, seed=4, number=3, copy=1)
+
+
+def test_images_that_are_left_alone_have_one_view() -> None:
+    assert {Views(seed=seed).at(epoch, copy) for seed in (0, 1) for epoch in (0, 7) for copy in (0, 1)} == {
+        PLAIN
+    }
+    assert Views(seed=3, distinct=2).definition() == {}
+
+
+def test_a_bound_on_views_is_for_those_who_have_teachers() -> None:
+    views = Views(policy=ViewPolicy(flip=True), distinct=3)
+    assert views.of_stage(taught=True, epochs=9, seed=0).distinct == 3
+    assert views.of_stage(taught=False, epochs=9, seed=0).distinct is None
+    assert views.of_stage(taught=True, epochs=3, seed=0).distinct is None  # as many as there are
+
+
+def test_views_of_a_seed_of_its_own_depend_on_both_seeds() -> None:
+    def seed(of_views: int, of_training: int) -> int:
+        views = Views(policy=ViewPolicy(flip=True), seed=of_views, per_seed=True)
+        return views.of_stage(taught=True, epochs=9, seed=of_training).seed
+
+    assert len({seed(a, b) for a in range(3) for b in range(3)}) == 9
+    assert seed(1, 2) == seed(1, 2)
+
+
+@pytest.mark.parametrize("distinct", [0, -1, 1.5, True, "4"])
+def test_a_number_of_views_that_is_none_is_refused(distinct: Any) -> None:
+    with pytest.raises(BadInput, match=r"distinct is .*: it must be a whole number from 1 up"):
+        Views(distinct=distinct)
+
+
+def test_whether_seeds_have_views_of_their_own_is_yes_or_no() -> None:
+    with pytest.raises(BadInput, match="per_seed is 1: it must be true or false"):
+        Views(per_seed=1)  # type: ignore[arg-type]

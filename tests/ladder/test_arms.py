@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from tests.ladder import tiny
-from understudy.data.views import ViewPolicy
+from understudy.data.views import Views
 from understudy.errors import BadInput
 from understudy.ladder import Ladder
 from understudy.ladder.arms import ARMS, CONTROLS, Material, arm
@@ -15,6 +15,7 @@ from understudy.ladder.graph import jobs
 from understudy.ladder.planning import planned
 from understudy.recipe.schema import Control, Shape
 from understudy.teaching import SoftTargets
+from understudy.training.signals import Signals
 
 MATERIAL = Material(
     teacher=tiny.TEACHER, assistants=tiny.ASSISTANTS, student=tiny.STUDENT, method=SoftTargets()
@@ -44,7 +45,7 @@ def test_an_unknown_arm_and_a_missing_teacher_are_named() -> None:
 def test_planned_jobs_are_those_of_the_graph() -> None:
     dataset = tiny.made_up()
     ladder = Ladder(tuple(arm("chain", MATERIAL)), ("chain",))
-    found = planned(ladder, dataset, seeds=[0, 1], policy=ViewPolicy())
+    found = planned(ladder, dataset, seeds=[0, 1], views=Views(), signals=Signals())
     assert [job.key for job in found] == [
-        job.key for job in jobs(ladder, dataset, seeds=[0, 1], policy=ViewPolicy())
+        job.key for job in jobs(ladder, dataset, seeds=[0, 1], views=Views(), signals=Signals())
     ]

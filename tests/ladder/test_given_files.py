@@ -23,7 +23,7 @@ from tests.ladder.tiny import jobs_of, keys_of, made_up, saved, stage
 from tests.recipe.tiny import tree, write_data
 from understudy.cli import main
 from understudy.data import Dataset, load
-from understudy.data.views import ViewPolicy
+from understudy.data.views import ViewPolicy, Views
 from understudy.errors import BadInput, StageFailed
 from understudy.ladder import Network, Stage
 from understudy.ladder.estimate import estimates
@@ -248,8 +248,10 @@ def test_logits_do_not_teach_on_other_views(
     logits: Path, dataset: Dataset, views: dict[str, Any], said: str
 ) -> None:
     stages = [given(logits), stage("student", "teacher")]
-    assert said in refused(stages, dataset, policy=ViewPolicy(**views))
-    jobs_of([given(logits), stage("student")], dataset, policy=ViewPolicy(**views))  # it teaches nobody here
+    assert said in refused(stages, dataset, views=Views(policy=ViewPolicy(**views)))
+    jobs_of(
+        [given(logits), stage("student")], dataset, views=Views(policy=ViewPolicy(**views))
+    )  # it teaches nobody here
 
 
 def test_rows_and_classes_that_do_not_fit_are_refused_before_anything_runs(

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from tests.ladder.tiny import (
     ASSISTANTS,
-    PLAIN,
     STUDENT,
     TEACHER,
     arrays,
@@ -31,7 +30,7 @@ from tests.ladder.tiny import (
     training,
 )
 from understudy.data import Dataset
-from understudy.data.views import ViewPolicy
+from understudy.data.views import ViewPolicy, Views
 from understudy.errors import BadInput
 from understudy.ladder import Ladder, Network, Stage, shapes
 from understudy.ladder.graph import in_order, jobs, seed_of, unique, warnings
@@ -39,6 +38,7 @@ from understudy.recipe import check, read_text
 from understudy.recipe.building import build
 from understudy.teaching import Labels, Method, SoftTargets, Step, Stochastic
 from understudy.training import Training
+from understudy.training.signals import Signals
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,9 @@ def test_controls_vary_with_the_seed_in_every_repeat() -> None:
 def test_inputs_come_first_in_the_list_of_jobs(dataset: Dataset) -> None:
     seen: set[str] = set()
     stages = shapes.paths(TEACHER, ASSISTANTS, STUDENT, SoftTargets())
-    for job in jobs(Ladder(tuple(stages), (stages[-1].name,)), dataset, seeds=[0, 1], policy=PLAIN):
+    for job in jobs(
+        Ladder(tuple(stages), (stages[-1].name,)), dataset, seeds=[0, 1], views=Views(), signals=Signals()
+    ):
         assert {needed.key for needed in job.inputs} <= seen
         seen.add(job.key)
 
@@ -224,7 +226,9 @@ def test_names_and_roles_decide_nothing(dataset: Dataset) -> None:
 def test_the_order_of_declaration_decides_nothing(dataset: Dataset) -> None:
     stages = shapes.dense(TEACHER, ASSISTANTS, STUDENT, SoftTargets())
     backwards = Ladder(tuple(reversed(stages)), (stages[-1].name,))
-    made = {job.name: job.key for job in jobs(backwards, dataset, seeds=[0], policy=PLAIN)}
+    made = {
+        job.name: job.key for job in jobs(backwards, dataset, seeds=[0], views=Views(), signals=Signals())
+    }
     assert made == keys_of(stages, dataset)
 
 
@@ -271,10 +275,10 @@ def test_a_whole_number_written_with_a_point_is_the_same_number(dataset: Dataset
 
 def test_the_seed_of_views_decides_nothing_where_there_is_one_view(dataset: Dataset) -> None:
     stages = [stage("a")]
-    assert keys_of(stages, dataset, view_seed=1) == keys_of(stages, dataset, view_seed=2)
+    assert keys_of(stages, dataset, views=Views(seed=1)) == keys_of(stages, dataset, views=Views(seed=2))
     flips = ViewPolicy(flip=True)
-    assert keys_of(stages, dataset, policy=flips, view_seed=1) != keys_of(
-        stages, dataset, policy=flips, view_seed=2
+    assert keys_of(stages, dataset, views=Views(policy=flips, seed=1)) != keys_of(
+        stages, dataset, views=Views(policy=flips, seed=2)
     )
 
 
@@ -496,14 +500,66 @@ VIEWS: dict[str, Any] = {"crop": 1, "flip": True, "erase": 0.5, "mixup": 0.4}
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_setting_of_the_views_changes_the_key(dataset: Dataset, name: str) -> None:
     policy = ViewPolicy(**{name: VIEWS[name]})
-    assert keys_of([stage("a")], dataset, policy=policy) != keys_of([stage("a")], dataset)
+    assert keys_of([stage("a")], dataset, views=Views(policy=policy)) != keys_of([stage("a")], dataset)
 
 
 def test_two_policies_have_two_keys(dataset: Dataset) -> None:
     policies = [ViewPolicy(**{name: VIEWS[name]}) for name in VIEWS]
     policies += [ViewPolicy(crop=2), ViewPolicy(crop=1, flip=True), ViewPolicy(mixup=0.2)]
     policies += [ViewPolicy(erase=0.25), ViewPolicy(erase=0.5, fill=9)]
-    assert len({keys_of([stage("a")], dataset, policy=policy)["a"] for policy in policies}) == len(policies)
+    assert len(
+        {keys_of([stage("a")], dataset, views=Views(policy=policy))["a"] for policy in policies}
+    ) == len(policies)
+
+
+TAUGHT = (stage("t"), stage("s", "t"))
+FLIPPED = Views(policy=ViewPolicy(flip=True))
+
+
+def test_the_number_of_distinct_views_changes_the_key_of_the_taught_only(dataset: Dataset) -> None:
+    before = keys_of(TAUGHT, dataset, views=FLIPPED)
+    after = keys_of(TAUGHT, dataset, views=replace(FLIPPED, distinct=1))
+    assert before["t"] == after["t"]
+    assert before["s"] != after["s"]
+
+
+@pytest.mark.parametrize("distinct", [2, 3, 1000])
+def test_as_many_distinct_views_as_epochs_are_no_bound(dataset: Dataset, distinct: int) -> None:
+    bound = replace(FLIPPED, distinct=distinct)  # there are two epochs
+    assert keys_of(TAUGHT, dataset, views=bound) == keys_of(TAUGHT, dataset, views=FLIPPED)
+
+
+def test_without_augmentation_there_is_one_view_however_it_is_counted(dataset: Dataset) -> None:
+    bound = Views(distinct=1, per_seed=True, seed=7)
+    assert keys_of(TAUGHT, dataset, views=bound) == keys_of(TAUGHT, dataset)
+
+
+def test_seeds_share_their_views_unless_each_is_to_have_its_own(dataset: Dataset) -> None:
+    def seeds_of_views(views: Views) -> set[int]:
+        return {job.views.seed for job in jobs_of(TAUGHT, dataset, seeds=[0, 1, 2], views=views)}
+
+    assert seeds_of_views(replace(FLIPPED, seed=5)) == {5}
+    assert len(seeds_of_views(replace(FLIPPED, seed=5, per_seed=True))) == 3  # the teacher has seed 0, too
+    assert not seeds_of_views(replace(FLIPPED, per_seed=True)) & seeds_of_views(
+        replace(FLIPPED, seed=1, per_seed=True)
+    )
+
+
+SIGNALS: dict[str, dict[str, Any]] = {"dtype": {"dtype": "float32"}, "top_k": {"top_k": 2}}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_how_signals_are_kept_changes_the_key_of_those_who_hear_them_only(
+    dataset: Dataset, name: str
+) -> None:
+    assert {one.name for one in fields(Signals)} == SIGNALS.keys() | {"max_gb"}
+    before, after = (keys_of(TAUGHT, dataset, signals=Signals(**said)) for said in ({}, SIGNALS[name]))
+    assert before["t"] == after["t"]
+    assert before["s"] != after["s"]
+
+
+def test_the_room_for_signals_changes_no_key(dataset: Dataset) -> None:
+    assert keys_of(TAUGHT, dataset, signals=Signals(max_gb=0)) == keys_of(TAUGHT, dataset)
 
 
 def test_the_seed_changes_the_key(dataset: Dataset) -> None:

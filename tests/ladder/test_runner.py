@@ -11,7 +11,6 @@ import pytest
 
 from tests.ladder.tiny import (
     ASSISTANTS,
-    PLAIN,
     STUDENT,
     TEACHER,
     jobs_of,
@@ -22,13 +21,16 @@ from tests.ladder.tiny import (
     weights_of,
 )
 from understudy.data import Dataset
+from understudy.data.views import Views
 from understudy.errors import BadInput
 from understudy.ladder import Ladder, make, shapes
 from understudy.ladder.graph import Job, jobs
 from understudy.ladder.runner import Outcome, Watcher, run
+from understudy.ladder.spoken import signals_of
 from understudy.ladder.workers import Event, attempt
 from understudy.store import Store
 from understudy.teaching import SoftTargets, Stochastic
+from understudy.training.signals import Signals
 
 DENSE = shapes.dense(TEACHER, ASSISTANTS[:1], STUDENT, SoftTargets(), stochastic=Stochastic(keep=0.5))
 ASSISTANT = DENSE[1].name
@@ -42,7 +44,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def all_jobs(dataset: Dataset) -> list[Job]:
-    return jobs(Ladder(STAGES, ("dense",)), dataset, seeds=[0], policy=PLAIN)
+    return jobs(Ladder(STAGES, ("dense",)), dataset, seeds=[0], views=Views(), signals=Signals())
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +176,9 @@ def test_while_it_runs_its_stages_are_leased_and_afterwards_not(
     run(
         all_jobs, store=store, dataset=dataset, watcher=Watcher(began=lambda job: held.append(store.leased()))
     )
-    assert held == [{job.key for job in all_jobs}] * 4
+    signals = signals_of(all_jobs, store=store, dataset=dataset)
+    assert len(signals) == 2
+    assert held == [{job.key for job in all_jobs} | set(signals)] * 4
     assert store.leased() == set()
 
 

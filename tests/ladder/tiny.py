@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.data import Dataset, MemoryImages, Split, load
-from understudy.data.views import ViewPolicy
+from understudy.data.views import Views
 from understudy.ladder import Ladder, Network, Stage
 from understudy.ladder.graph import Job, jobs
 from understudy.ladder.runner import Outcome
@@ -19,9 +19,9 @@ from understudy.ladder.shapes import Rung
 from understudy.store import Store
 from understudy.teaching import Labels, Method, SoftTargets
 from understudy.training import Training
+from understudy.training.signals import Signals
 
 CLASSES = 4
-PLAIN = ViewPolicy()
 
 
 def arrays(*, train: int = 48, test: int = 16, channels: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
@@ -103,7 +103,7 @@ def jobs_of(
 ) -> list[Job]:
     """Jobs of a ladder whose last stage is delivered."""
     ladder = Ladder(tuple(stages), (stages[-1].name,))
-    return jobs(ladder, dataset, seeds=seeds, **{"policy": PLAIN, **more})
+    return jobs(ladder, dataset, seeds=seeds, **{"views": Views(), "signals": Signals(), **more})
 
 
 def keys_of(stages: Sequence[Stage], dataset: Dataset, **more: Any) -> dict[str, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -95,8 +96,13 @@ def test_a_class_whose_probability_underflows_does_no_harm() -> None:
 def test_one_example_does_not_see_the_others() -> None:
     student, teacher = drawn(6, 10, seed=1), drawn(6, 10, seed=2)
     together = soft_target_loss(student, teacher, temperature=4.0)
-    alone = [soft_target_loss(student[i : i + 1], teacher[i : i + 1], temperature=4.0) for i in range(6)]
-    assert torch.equal(together, torch.cat(alone))
+    for i in range(6):
+        others = torch.arange(6) != i
+        changed = torch.where(others.unsqueeze(1), 100 * teacher, student)
+        assert torch.equal(soft_target_loss(changed, teacher, temperature=4.0)[i], together[i])
+        # the last digit may depend on where in a vector register a number lies
+        alone = soft_target_loss(student[i : i + 1], teacher[i : i + 1], temperature=4.0)
+        torch.testing.assert_close(alone, together[i : i + 1], rtol=1e-5, atol=1e-6)
 
 
 def test_its_gradient_is_that_of_its_values() -> None:
@@ -104,6 +110,9 @@ def test_its_gradient_is_that_of_its_values() -> None:
     teacher = drawn(2, 3, 5, seed=2, dtype=torch.float64)
     weights = torch.tensor([0.5, 2.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(
+        lambda z: dense_soft_target_loss(z, teacher, temperature=3.0, weights=weights), (student,)
+    )
+    assert torch.autograd.gradgradcheck(
         lambda z: dense_soft_target_loss(z, teacher, temperature=3.0, weights=weights), (student,)
     )
 
@@ -166,6 +175,190 @@ def test_autocast_around_it_changes_no_bit() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = dense_soft_target_loss(student, teachers, temperature=4.0, weights=weights)
     assert torch.equal(inside, outside)
+
+
+def plain_sum(student_logits: Tensor, teacher_logits: Tensor, temperature: float, weights: Tensor) -> Tensor:
+    """One term for each teacher, each with its own KL, in the number format of the logits."""
+    log_q = (student_logits / temperature).log_softmax(-1)
+    total = torch.zeros(len(student_logits), dtype=student_logits.dtype)
+    for weight, logits in zip(weights, teacher_logits, strict=True):
+        log_p = (logits / temperature).log_softmax(-1)
+        total = total + weight * temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
+    return total
+
+
+def with_gradient(loss: Callable[[Tensor], Tensor], student_logits: Tensor) -> tuple[Tensor, Tensor]:
+    z = student_logits.clone().requires_grad_()
+    values = loss(z)
+    # a factor for each example, so that a mix-up of examples shows
+    (values * torch.arange(1, len(z) + 1, dtype=z.dtype)).sum().backward()
+    assert z.grad is not None
+    return values.detach(), z.grad
+
+
+@st.composite
+def ladders(draw: st.DrawFn) -> tuple[Tensor, Tensor, float, Tensor]:
+    """Student logits, teacher logits, temperature and weights, in float64."""
+    teachers, batch, classes = draw(st.integers(1, 5)), draw(st.integers(1, 4)), draw(st.integers(2, 7))
+    size = draw(st.sampled_from([0.01, 1.0, 30.0]))
+    seed = draw(st.integers(0, 2**32))
+    weights = draw(st.lists(st.floats(0, 5), min_size=teachers, max_size=teachers))
+    return (
+        size * drawn(batch, classes, seed=seed, dtype=torch.float64),
+        size * drawn(teachers, batch, classes, seed=seed + 1, dtype=torch.float64),
+        draw(st.floats(0.25, 20)),
+        torch.tensor(weights, dtype=torch.float64),
+    )
+
+
+@settings(deadline=None)
+@given(ladder=ladders())
+def test_merged_targets_give_the_values_and_gradients_of_one_term_for_each_teacher(
+    ladder: tuple[Tensor, Tensor, float, Tensor],
+) -> None:
+    student, teachers, temperature, weights = ladder
+    values, gradient = with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers, temperature=temperature, weights=weights), student
+    )
+    expected, slope = with_gradient(lambda z: plain_sum(z, teachers, temperature, weights), student)
+    torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-10)
+
+
+def test_its_values_are_those_of_the_identity() -> None:
+    student, teachers = (
+        drawn(8, 10, seed=1, dtype=torch.float64),
+        drawn(3, 8, 10, seed=2, dtype=torch.float64),
+    )
+    weights = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+    p, log_q = (teachers / 4).softmax(-1), (student / 4).log_softmax(-1)
+    merged = torch.einsum("i,ibc->bc", weights, p)
+    of_the_teachers = torch.einsum("i,ibc->bc", weights, p * p.log())
+    expected = 4.0**2 * (of_the_teachers - merged * log_q).sum(-1)
+    loss = dense_soft_target_loss(student, teachers, temperature=4.0, weights=weights)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("teachers", [1, 2, 5])
+def test_is_exactly_zero_when_all_say_the_same(temperature: float, teachers: int) -> None:
+    logits, weights = 3 * drawn(8, 100), torch.linspace(0.1, 2, teachers)
+    loss = dense_soft_target_loss(
+        logits, logits.expand(teachers, 8, 100), temperature=temperature, weights=weights
+    )
+    assert torch.equal(loss, torch.zeros(8))
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("teachers", [1, 5])
+def test_near_agreement_at_a_high_temperature_no_digit_is_lost_to_the_merging(
+    classes: int, teachers: int
+) -> None:
+    shared = 3 * drawn(512, classes, seed=1)
+    student, stack = (
+        shared + 0.01 * drawn(512, classes, seed=2),
+        shared + 0.01 * drawn(teachers, 512, classes, seed=3),
+    )
+    weights = torch.ones(teachers)
+    exact, slope = with_gradient(
+        lambda z: plain_sum(z, stack.double(), 20.0, weights.double()), student.double()
+    )
+
+    def error(values: Tensor, gradient: Tensor) -> tuple[float, float]:
+        return (values - exact).norm().item(), (gradient - slope).norm().item()
+
+    merged = error(
+        *with_gradient(lambda z: dense_soft_target_loss(z, stack, temperature=20.0, weights=weights), student)
+    )
+    plain = error(*with_gradient(lambda z: plain_sum(z, stack, 20.0, weights), student))
+    assert merged[0] < 1.1 * plain[0]
+    assert merged[1] < 1.5 * plain[1]
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 3])
+def test_a_teacher_of_weight_zero_might_as_well_not_be_there(left_out: int) -> None:
+    student, teachers = drawn(8, 10, seed=1), drawn(4, 8, 10, seed=2)
+    weights = torch.tensor([1.0, 0.5, 3.0, 2.0])
+    weights[left_out] = 0
+    others = [position for position in range(4) if position != left_out]
+    values, gradient = with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers, temperature=4.0, weights=weights), student
+    )
+    expected, slope = with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers[others], temperature=4.0, weights=weights[others]),
+        student,
+    )
+    torch.testing.assert_close(values, expected)
+    torch.testing.assert_close(gradient, slope)
+
+
+def test_a_class_that_a_teacher_excludes_adds_nothing() -> None:
+    student, teachers = drawn(8, 10, seed=1), drawn(3, 8, 10, seed=2)
+    teachers[1, :, 4] = -math.inf
+    probable = (teachers / 4).softmax(-1)
+    weights = torch.tensor([1.0, 0.5, 2.0])
+    values, gradient = with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers, temperature=4.0, weights=weights), student
+    )
+    log_q = (student / 4).log_softmax(-1)
+    terms = torch.xlogy(probable, probable) - probable * log_q
+    torch.testing.assert_close(values, 16 * (weights.view(3, 1, 1) * terms).sum((0, 2)), rtol=1e-4, atol=1e-4)
+    assert gradient.isfinite().all()
+    # all but excluded is the same to the digit
+    teachers[1, :, 4] = -1e6
+    nearly = dense_soft_target_loss(student, teachers, temperature=4.0, weights=weights)
+    torch.testing.assert_close(values, nearly)
+
+
+def test_probabilities_that_underflow_do_no_harm_to_other_teachers() -> None:
+    student = torch.tensor([[0.0, 500.0, -500.0]])
+    teachers = torch.tensor([[[500.0, 0.0, -500.0]], [[0.0, 500.0, -500.0]], [[-500.0, 0.0, 500.0]]])
+    values, gradient = with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers, temperature=1.0, weights=torch.ones(3)), student
+    )
+    assert values.item() == pytest.approx(500 + 0 + 1000)
+    torch.testing.assert_close(gradient, torch.tensor([[-1.0, 2.0, -1.0]]))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_teachers_that_are_no_numbers_are_not_hidden(broken: float) -> None:
+    teachers = drawn(2, 4, 10)
+    teachers[1, 2, 3] = broken
+    loss = dense_soft_target_loss(drawn(4, 10, seed=1), teachers, temperature=4.0, weights=torch.ones(2))
+    assert loss.isfinite().tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_nothing_that_is_given_is_changed(temperature: float) -> None:
+    student, weights = drawn(4, 10, seed=1), torch.tensor([1.0, 0.5])
+    with torch.inference_mode():
+        teachers = drawn(2, 4, 10, seed=2)
+    before = student.clone(), teachers.clone(), weights.clone()
+    with_gradient(
+        lambda z: dense_soft_target_loss(z, teachers, temperature=temperature, weights=weights), student
+    )
+    for given_one, kept in zip((student, teachers, weights), before, strict=True):
+        assert torch.equal(given_one, kept)
+
+
+def test_what_the_backward_pass_needs_does_not_grow_with_the_teachers() -> None:
+    def saved(teachers: int) -> list[tuple[int, ...]]:
+        shapes: list[tuple[int, ...]] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            shapes.append(tuple(tensor.shape))
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            dense_soft_target_loss(
+                drawn(4, 10).requires_grad_(),
+                drawn(teachers, 4, 10, seed=1),
+                temperature=4.0,
+                weights=torch.ones(teachers),
+            )
+        return shapes
+
+    assert saved(7) == saved(1)
 
 
 def test_one_dense_teacher_is_the_ordinary_loss() -> None:

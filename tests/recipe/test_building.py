@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from tests.recipe.tiny import short, write_data
 from understudy.data import Dataset
+from understudy.data.views import Views
 from understudy.errors import BadInput
 from understudy.ladder import Ladder, Stage
 from understudy.models import build as network
 from understudy.recipe import changed, check
-from understudy.recipe.building import Built, build, dataset_of, ladder_of, policy_of
+from understudy.recipe.building import Built, build, dataset_of, ladder_of, signals_of, views_of
 from understudy.teaching import Labels, SoftTargets
+from understudy.training.signals import Signals
 
 
 @pytest.fixture(scope="module")
@@ -336,10 +338,18 @@ def test_what_is_repeated_follows_the_recipe(data: Path) -> None:
 
 
 def test_the_augmentation_of_a_recipe_is_its_views() -> None:
-    views = {"crop": 2, "flip": True, "erase": 0.5, "fill": 9, "mixup": 0.2, "seed": 4}
-    policy = policy_of(check(short(data={"views": views})))
+    said = {"crop": 2, "flip": True, "erase": 0.5, "fill": 9, "mixup": 0.2, "seed": 4, "distinct": 3}
+    views = views_of(check(short(data={"views": {**said, "per_seed": True}})))
+    policy = views.policy
     assert (policy.crop, policy.flip, policy.erase, policy.fill, policy.mixup) == (2, True, 0.5, 9, 0.2)
-    assert policy_of(check(short())).definition() == {}
+    assert (views.seed, views.distinct, views.per_seed) == (4, 3, True)
+    assert views_of(check(short())) == Views()
+
+
+def test_how_signals_are_kept_is_read_from_the_recipe() -> None:
+    said = {"dtype": "float32", "top_k": 5, "max_gb": 0.5}
+    assert signals_of(check(short(signals=said))) == Signals(dtype="float32", top_k=5, max_gb=0.5)
+    assert signals_of(check(short())) == Signals()
 
 
 def test_without_a_validation_split_there_is_one_student_to_deliver(data: Path) -> None:

@@ -345,12 +345,12 @@ def test_an_unknown_compat_is_refused() -> None:
     [
         (
             "trainig={}",
-            "trainig is no key. Possible: version, data, ladder, models, teaching, training, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
+            "trainig is no key. Possible: version, data, ladder, models, teaching, training, signals, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
         ),
         ("training.lrr=1", "training.lrr is no key."),
         (
             "data.views.flips=true",
-            "data.views.flips is no key. Possible: crop, flip, erase, fill, mixup, transforms, seed. Did you mean 'flip'?",
+            "data.views.flips is no key. Possible: crop, flip, erase, fill, mixup, transforms, seed, distinct, per_seed. Did you mean 'flip'?",
         ),
         ("models.assistants.0.widht=2", "models.assistants.0.widht is no key."),
         (

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from understudy.data.views import ViewPolicy
+from understudy.data.views import Views
 from understudy.ladder.graph import Job
 from understudy.ladder.runner import Outcome
 from understudy.ladder.stage import Network, Stage
@@ -22,6 +22,7 @@ from understudy.structure.cost import Cost
 from understudy.teaching import Labels, SoftTargets
 from understudy.training.clock import Progress
 from understudy.training.settings import Training
+from understudy.training.signals import Signals
 
 
 def job(
@@ -41,8 +42,8 @@ def job(
         definition={},
         teachers=teachers,
         start=None,
-        policy=ViewPolicy(),
-        view_seed=0,
+        views=Views(),
+        signals=Signals(),
         cost=Cost(parameters=1000, multiply_adds=macs),
     )
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from understudy.data import Dataset
 from understudy.data import load as load_data
-from understudy.data.views import ViewPolicy
+from understudy.data.views import Views
 from understudy.errors import BadInput, Damaged
 from understudy.ladder import Ladder, Network, Stage
 from understudy.ladder.graph import Job, jobs
@@ -25,6 +25,7 @@ from understudy.store import Store, files
 from understudy.store.results import WEIGHTS
 from understudy.teaching import Labels, SoftTargets
 from understudy.training.settings import Training
+from understudy.training.signals import Signals
 
 RECIPE: dict[str, Any] = {
     "data": {"path": "a.npz"},
@@ -183,7 +184,7 @@ def ladder() -> Ladder:
 
 @pytest.fixture(scope="module")
 def made(ladder: Ladder, digits: Dataset) -> list[Job]:
-    return jobs(ladder, digits, seeds=[0, 1, 2], policy=ViewPolicy())
+    return jobs(ladder, digits, seeds=[0, 1, 2], views=Views(), signals=Signals())
 
 
 Finish = Callable[..., Outcome]

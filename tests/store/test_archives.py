@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.store.stages import (
     content_of,
@@ -24,7 +25,9 @@ from understudy.errors import BadInput, Damaged, UnderstudyError
 from understudy.store import Store, files
 from understudy.store.files import CannotWrite
 from understudy.store.housekeeping import export, import_, verify
+from understudy.store.keys import key_of
 from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS, sealed
+from understudy.store.signals import SignalFiles, signals_folder
 
 KEY = key_for(1)
 
@@ -61,6 +64,18 @@ def test_stages_arrive_with_every_byte(store: Store, archive: Path) -> None:
     assert content_of(store.stages) == content_of(source.stages)
     assert verify(store) == []
     assert files.leftovers(store.folder) == []
+
+
+def test_signals_stay_behind(store: Store, archive: Path) -> None:
+    source = exported(store, archive, 1)
+    without = archive.read_bytes()
+    definition = {"kind": "signals"}
+    kept = SignalFiles(store=source, key=key_of(definition), definition=definition, samples=2, row_bytes=4)
+    kept.write(0, 0, {"logits": torch.zeros(2, 2).half()})
+    export(source, source.keys(), archive)
+    assert archive.read_bytes() == without
+    import_(store, archive)
+    assert not signals_folder(store).exists()
 
 
 def test_what_is_there_already_stays_as_it_is(store: Store, archive: Path) -> None:
@@ -225,6 +240,8 @@ FOREIGN = {
     "a key that is too long": [file_member(f"{'a' * 250}/{WEIGHTS}")],
     "a name that is too long": [file_member(f"{KEY}/{'a' * 250}")],
     "a name with a backslash": [file_member(f"{KEY}/..\\outside")],
+    "signals": [file_member(f"signals/{KEY}/view-000000-block-00000.safetensors")],
+    "signals beside a stage": [file_member(f"../signals/{KEY}/view-000000-block-00000.safetensors")],
     "a name with a line break in the key": [file_member(f"a\nb/{WEIGHTS}")],
 }
 OTHER_FORMAT = {

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.store.stages import (
     aged,
@@ -13,9 +17,12 @@ from tests.store.stages import (
     key_for,
     unfinished_stage,
 )
-from understudy.store import Store, files
-from understudy.store.housekeeping import finished, gc, size_of, verify
+from understudy.store import Store, files, signals
+from understudy.store.files import CannotWrite
+from understudy.store.housekeeping import finished, gc, size_of, verify, verify_signals
+from understudy.store.keys import key_of
 from understudy.store.results import RECORD, VERSION, WEIGHTS
+from understudy.store.signals import SignalFiles
 
 
 @pytest.fixture
@@ -29,6 +36,26 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+def signals_of(store: Store, teacher: str = "a") -> SignalFiles:
+    definition = {"kind": "signals", "teacher": teacher}
+    return SignalFiles(store=store, key=key_of(definition), definition=definition, samples=50, row_bytes=8)
+
+
+def spoken(store: Store, *days: float, teacher: str = "a") -> tuple[SignalFiles, list[Path]]:
+    """Signals of one teacher, a view for each of ``days``: last used so many days ago."""
+    kept = signals_of(store, teacher)
+    places = []
+    for view, age in enumerate(days):
+        kept.write(view, 0, {"logits": torch.full((50, 4), float(view)).half()})
+        places.append(kept.path(view, 0))
+        aged(places[-1], age)
+    return kept, places
+
+
+def there(places: list[Path]) -> list[bool]:
+    return [place.exists() for place in places]
 
 
 # --- gc: what goes and what stays --------------------------------------------------------------------------------
@@ -93,6 +120,7 @@ def test_a_dry_run_says_the_same_and_touches_nothing(store: Store) -> None:
         finished_stage(store, number, days=float(number), values=1000)
     unfinished_stage(store, 9, days=10)
     store.set_aside(key_for(3))
+    spoken(store, 3, 0, 0)
     for number in (2, 9):
         (store.stages / key_for(number) / ".part-1-weights").write_bytes(b"half")
         aged(store.stages / key_for(number) / ".part-1-weights", 5)
@@ -101,6 +129,7 @@ def test_a_dry_run_says_the_same_and_touches_nothing(store: Store) -> None:
     said = gc(store, **limits, dry_run=True)
     assert content_of(store.folder) == before
     assert len(said.keys) == 4
+    assert said.signals == 3
     done = gc(store, **limits)
     assert said == done
     assert set(content_of(store.folder)) == {"store.json"}
@@ -224,6 +253,219 @@ def test_a_stage_that_another_gc_removed_first_is_passed_over(
     assert store.keys() == []
 
 
+# --- gc of signals -----------------------------------------------------------------------------------------------
+
+
+def test_without_limits_signals_stay(store: Store) -> None:
+    spoken(store, 1000, 0)
+    before = content_of(store.folder)
+    cleaned = gc(store)
+    assert (cleaned.signals, cleaned.signal_bytes, cleaned.bytes, cleaned.busy_signals) == (0, 0, 0, 0)
+    assert content_of(store.folder) == before
+
+
+def test_signals_that_were_not_used_for_longer_go_file_by_file(store: Store) -> None:
+    finished_stage(store, 1, days=31)
+    finished_stage(store, 2, days=29)
+    kept, places = spoken(store, 31, 29, 32, 0)
+    sizes = [place.stat().st_size for place in places]
+    stage = size_of(store.place(key_for(1)))
+    cleaned = gc(store, older_than_days=30)
+    assert there(places) == [False, True, False, True]
+    assert (cleaned.keys, cleaned.signals) == ([key_for(1)], 2)
+    assert cleaned.signal_bytes == sizes[0] + sizes[2]
+    assert cleaned.bytes == cleaned.signal_bytes + stage
+    assert (kept.folder / signals.RECORD).exists()
+
+
+def test_signals_that_were_read_again_stay(store: Store) -> None:
+    kept, places = spoken(store, 31, 31)
+    kept.read(1, 0)
+    assert gc(store, older_than_days=30).signals == 1
+    assert there(places) == [False, True]
+
+
+def test_signals_go_before_stages_and_the_least_recently_used_first(store: Store) -> None:
+    for number, days in ((1, 50.0), (2, 40.0)):
+        finished_stage(store, number, days=days, values=10_000)
+    _, a = spoken(store, 1, 4, 2)
+    _, b = spoken(store, 3, 5, teacher="b")
+    stages = sum(size_of(store.place(key_for(number))) for number in (1, 2))
+    one = a[0].stat().st_size
+    assert {place.stat().st_size for place in (*a, *b)} == {one}
+    total = stages + 5 * one
+    assert gc(store, max_bytes=total).signals == 0
+    cleaned = gc(store, max_bytes=total - one - 1)
+    assert (cleaned.keys, cleaned.signals, cleaned.bytes) == ([], 2, 2 * one)
+    assert there([*a, *b]) == [True, False, True, True, False]
+    assert gc(store, max_bytes=stages).keys == []
+    assert there([*a, *b]) == [False] * 5
+    assert gc(store, max_bytes=stages - 1).keys == [key_for(1)]
+
+
+def test_a_folder_without_signals_goes_with_its_record(store: Store) -> None:
+    kept, (place,) = spoken(store, 31)
+    other, _ = spoken(store, 31, 0, teacher="b")
+    record = (kept.folder / signals.RECORD).stat().st_size
+    size = place.stat().st_size
+    cleaned = gc(store, older_than_days=30)
+    assert cleaned.signals == 2
+    assert cleaned.signal_bytes == cleaned.bytes == 2 * size + record
+    assert not kept.folder.exists()
+    assert (other.folder / signals.RECORD).exists()
+    kept.write(0, 0, {"logits": torch.zeros(50, 4).half()})
+    assert verify_signals(store) == (2, [])
+
+
+def test_an_empty_folder_goes_and_one_with_something_else_in_it_stays(store: Store) -> None:
+    kept, (place,) = spoken(store, 0)
+    place.unlink()
+    (signals.signals_folder(store) / "somebody's").mkdir()
+    (signals.signals_folder(store) / "somebody's" / "notes.txt").write_text("mine")
+    assert gc(store).signals == 0
+    assert not kept.folder.exists()
+    assert content_of(store.folder).keys() == {"store.json", "signals/somebody's/notes.txt"}
+
+
+def test_signals_alone_can_be_looked_at(store: Store) -> None:
+    finished_stage(store, 1, days=100)
+    store.set_aside(finished_stage(store, 2).key)
+    kept, places = spoken(store, 31, 29, 0)
+    inside, outside = kept.folder / ".part-1-view", store.folder / ".part-2-store.json"
+    for part in (inside, outside):
+        part.write_bytes(b"12345")
+        aged(part, 1)
+    one = places[0].stat().st_size
+    stages = content_of(store.stages)
+    cleaned = gc(store, older_than_days=30, only_signals=True)
+    assert (cleaned.signals, cleaned.leftovers, cleaned.bytes) == (1, 1, one + 5)
+    cleaned = gc(store, max_bytes=one, only_signals=True)  # stages do not count here
+    assert (cleaned.signals, there(places)) == (1, [False, False, True])
+    cleaned = gc(store, only_signals=True)
+    assert (cleaned.keys, cleaned.signals, cleaned.leftovers) == ([], 1, 0)
+    assert not kept.folder.exists()
+    assert content_of(store.stages) == stages
+    assert outside.exists()
+    assert len(list((store.folder / "damaged").iterdir())) == 1
+
+
+@pytest.mark.parametrize("only_signals", [False, True])
+def test_a_dry_run_says_the_same_of_signals_and_touches_nothing(store: Store, only_signals: bool) -> None:
+    spoken(store, 3, 0)
+    gone, _ = spoken(store, 3, 3, teacher="b")
+    part = gone.folder / ".part-1-view"
+    part.write_bytes(b"12345")
+    aged(part, 1)
+    finished_stage(store, 1, days=3)
+    before = content_of(store.folder)
+    limits: dict[str, Any] = {"older_than_days": 1, "only_signals": only_signals}
+    said = gc(store, **limits, dry_run=True)
+    assert content_of(store.folder) == before
+    assert said == gc(store, **limits)
+    assert (said.signals, said.leftovers) == (3, 1)
+    assert not gone.folder.exists()
+
+
+def test_signals_of_a_living_run_stay_and_those_of_a_killed_one_go(store: Store) -> None:
+    kept, places = spoken(store, 100, 100)
+    _, others = spoken(store, 100, teacher="b")
+    finished_stage(store, 1, days=100)
+    process = held_by_another_process(store, f"store.lease([{kept.key!r}])")
+    try:
+        for limits in ({"older_than_days": 1}, {"max_bytes": 0}, {"only_signals": True}):
+            cleaned = gc(store, **limits)
+            assert cleaned.busy_signals == 2
+            assert there(places) == [True, True]
+        assert there(others) == [False]
+        assert store.keys() == []  # signals that must stay count
+    finally:
+        process.kill()
+        process.communicate()
+    assert gc(store, only_signals=True).signals == 2
+
+
+def test_an_empty_folder_that_a_living_run_or_a_writer_is_about_to_fill_stays(store: Store) -> None:
+    kept, (place,) = spoken(store, 100)
+    place.unlink()
+    for holding in (f"store.lease([{kept.key!r}])", f"store.lock('signals-{kept.key}-3')"):
+        process = held_by_another_process(store, holding)
+        try:
+            gc(store, only_signals=True)
+            assert (kept.folder / signals.RECORD).exists()
+        finally:
+            process.kill()
+            process.communicate()
+    gc(store, only_signals=True)
+    assert not kept.folder.exists()
+
+
+def test_a_run_that_begins_while_signals_go_keeps_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, places = spoken(store, 3, 2, 1)
+    lease = store.lease([kept.key])
+    whole = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        whole(path, missing_ok=missing_ok)
+        if path == places[0]:
+            lease.__enter__()
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "unlink", unlink)
+        cleaned = gc(store, only_signals=True)
+    lease.__exit__(None, None, None)
+    assert there(places) == [False, True, True]
+    assert (cleaned.signals, cleaned.busy_signals) == (1, 2)
+
+
+def test_signals_that_are_read_or_go_at_the_last_moment_are_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, places = spoken(store, 9, 8, 7)
+    finished_stage(store, 1)
+    size = places[0].stat().st_size
+    whole = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        whole(path, missing_ok=missing_ok)
+        if path == places[0]:
+            kept.read(1, 0)
+            whole(places[2])
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "unlink", unlink)
+        cleaned = gc(store, max_bytes=size_of(store.place(key_for(1))) + size)
+    assert there(places) == [False, True, False]
+    assert (cleaned.signals, cleaned.busy_signals, cleaned.signal_bytes) == (1, 1, size)
+    assert cleaned.keys == []  # what others removed makes room too
+
+
+def test_a_file_that_is_being_read_can_go(store: Store) -> None:
+    kept, _ = spoken(store, 0, 0)
+    read = kept.read(1, 0)
+    assert gc(store, only_signals=True).signals == 2
+    assert torch.equal(read["logits"], torch.ones(50, 4).half())
+    with pytest.raises(FileNotFoundError):
+        kept.read(1, 0)
+
+
+def test_signals_that_the_system_does_not_let_go_are_one_clear_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (place,) = spoken(store, 0)
+    whole = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == place:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        whole(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(CannotWrite, match="may not be written"):
+        gc(store, only_signals=True)
+
+
 # --- verify ------------------------------------------------------------------------------------------------------
 
 
@@ -301,3 +543,91 @@ def test_finished_lists_what_can_be_read(store: Store) -> None:
     unfinished_stage(store, 4)
     (store.place(key_for(2)) / RECORD).write_text("{")
     assert [result.key for result in finished(store)] == [key_for(1), key_for(3)]
+
+
+# --- verify signals ----------------------------------------------------------------------------------------------
+
+
+def test_sound_signals_have_no_problems_and_are_not_used_by_the_look(store: Store) -> None:
+    assert verify_signals(store) == (0, [])
+    _, places = spoken(store, 9, 8)
+    spoken(store, 7, teacher="b")
+    before = content_of(store.folder)
+    used = [place.stat().st_mtime for place in places]
+    assert verify_signals(store) == (3, [])
+    assert content_of(store.folder) == before
+    assert [place.stat().st_mtime for place in places] == used
+
+
+def test_damaged_signals_are_named_and_removed_and_the_others_stay(store: Store) -> None:
+    kept, places = spoken(store, 0, 0, 0, 0)
+    flip(places[0])
+    places[1].write_bytes(b"")
+    shutil.copy(places[2], kept.path(9, 0))
+    whole, problems = verify_signals(store)
+    assert whole == 2
+    assert problems == [
+        f"{places[0]} does not have the checksum written in it; removed",
+        f"{places[1]} cannot be read (Error while deserializing header: header too small); removed",
+        f"{kept.path(9, 0)} does not hold what its name says; removed",
+    ]
+    assert there(places) == [False, False, True, True]
+    assert verify_signals(store) == (2, [])
+
+
+def test_a_damaged_record_of_signals_is_named_and_removed_and_its_files_stay(store: Store) -> None:
+    kept, _ = spoken(store, 0, 0)
+    (kept.folder / signals.RECORD).write_text("{")
+    assert verify_signals(store) == (2, [f"{kept.folder / signals.RECORD} cannot be read; removed"])
+    assert verify_signals(store) == (2, [])
+    kept.write(2, 0, {"logits": torch.zeros(50, 4).half()})
+    assert (kept.folder / signals.RECORD).exists()
+
+
+def test_damaged_signals_can_be_left_where_they_are(store: Store) -> None:
+    kept, places = spoken(store, 0)
+    flip(places[0])
+    (kept.folder / signals.RECORD).write_text("{")
+    before = content_of(store.folder)
+    whole, problems = verify_signals(store, discard=False)
+    assert (whole, len(problems)) == (0, 2)
+    assert content_of(store.folder) == before
+
+
+def test_damaged_signals_that_another_process_writes_anew_are_left_to_it(store: Store) -> None:
+    kept, places = spoken(store, 0)
+    flip(places[0])
+    process = held_by_another_process(store, f"store.lock('signals-{kept.key}-0')")
+    try:
+        whole, (problem,) = verify_signals(store)
+        assert (whole, there(places)) == (0, [True])
+        assert "removed" not in problem
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_signals_that_were_mended_at_the_last_moment_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (place,) = spoken(store, 0)
+    sound = place.read_bytes()
+    flip(place)
+    before_the_lock(store, monkeypatch, lambda: files.write_bytes(place, sound))
+    assert verify_signals(store) == (1, [])
+
+
+def test_signals_of_another_format_are_named_once_and_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken(store, 0)
+    with monkeypatch.context() as later:
+        later.setattr(signals, "VERSION", signals.VERSION + 1)
+        kept, places = spoken(store, 0, 0, teacher="b")
+    before = content_of(store.folder)
+    whole, (problem,) = verify_signals(store)
+    assert whole == 1
+    assert problem.startswith(f"the teacher signals in {kept.folder} have format {signals.VERSION + 1}, ")
+    assert content_of(store.folder) == before
+    assert gc(store, only_signals=True).signals == 3  # age and size do not depend on what is in them
+    assert there(places) == [False, False]

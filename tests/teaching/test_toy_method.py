@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.ladder.tiny import jobs_of, keys_of, made_up, network, stage, states, training, weights_of
 from understudy.data import Dataset
-from understudy.data.views import ViewPolicy
+from understudy.data.views import ViewPolicy, Views
 from understudy.errors import BadInput
 from understudy.ladder.graph import Job
 from understudy.ladder.runner import Outcome, run
@@ -122,7 +122,7 @@ def stages(method: Method | None = None) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def all_jobs(dataset: Dataset) -> list[Job]:
-    return jobs_of(stages(), dataset, policy=ViewPolicy(crop=1, flip=True))
+    return jobs_of(stages(), dataset, views=Views(policy=ViewPolicy(crop=1, flip=True)))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_what_it_trains_beside_the_student_changes_what_is_learned(
         def modules(self) -> Mapping[str, nn.Module]:
             return {}
 
-    jobs = jobs_of(stages(Fixed(classes=4)), dataset, policy=ViewPolicy(crop=1, flip=True))
+    jobs = jobs_of(stages(Fixed(classes=4)), dataset, views=Views(policy=ViewPolicy(crop=1, flip=True)))
     store = Store(tmp_path)
     fixed, trained = weights_of(store, run(jobs, store=store, dataset=dataset)), weights_of(*finished)
     assert fixed["teacher"] == trained["teacher"]

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.teaching.toys import ToyPeer, ToySlimming
 from understudy.data import Dataset, Split
 from understudy.data.batches import batch_of
 from understudy.data.dataset import MemoryImages
-from understudy.data.views import PLAIN, View, ViewPolicy
+from understudy.data.views import PLAIN, View, ViewPolicy, Views
 from understudy.errors import Interrupted, StageFailed
 from understudy.models.preprocessing import Preprocessing
 from understudy.store.files import CannotWrite
@@ -51,11 +52,15 @@ def dropping() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))
 
 
+def always(model: nn.Module) -> nn.Module:
+    return model
+
+
 def teachers(count: int = 1) -> list[Teacher]:
     made = []
     for seed in range(count):
         torch.manual_seed(100 + seed)
-        made.append(Teacher(model=plain(), preprocessing=PREPARED))
+        made.append(Teacher(load=partial(always, plain()), preprocessing=PREPARED))
     return made
 
 
@@ -81,8 +86,7 @@ def trained(
         bound,
         task=Classification(label_smoothing=smoothing),
         dataset=dataset,
-        policy=policy or ViewPolicy(),
-        view_seed=3,
+        views=Views(policy=policy or ViewPolicy(), seed=3),
         preprocessing=PREPARED,
         teachers=teachers(count),
         training=said or training(),

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from understudy.data import Dataset, MemoryImages, Split
 from understudy.data.batches import Batch
 from understudy.models.preprocessing import Preprocessing
-from understudy.training import Training, precision
-from understudy.training.teachers import FrozenTeachers, Teacher
+from understudy.training import Training
+from understudy.training.signals import Signals
+from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
 
 USUAL = Preprocessing(mean=(0.5,), std=(0.25,))
 OTHER = Preprocessing(mean=(0.1,), std=(0.5,))
@@ -43,21 +46,48 @@ def made_batch(size: int = 8) -> Batch:
     )
 
 
-def frozen(*teachers: Teacher, autocast: Any = contextlib.nullcontext) -> FrozenTeachers:
-    return FrozenTeachers(teachers, device="cpu", autocast=autocast)
+DATA = Dataset(
+    name="made up",
+    train=Split(images=MemoryImages(np.zeros((9, 6, 6, 1), np.uint8)), labels=np.zeros(9, np.int64)),
+    validation=Split(images=MemoryImages(np.zeros((0, 6, 6, 1), np.uint8)), labels=np.zeros(0, np.int64)),
+    test=Split(images=MemoryImages(np.zeros((0, 6, 6, 1), np.uint8)), labels=np.zeros(0, np.int64)),
+    class_names=tuple("abcde"),
+    height=6,
+    width=6,
+    channels=1,
+    mean=(0.5,),
+    std=(0.25,),
+    fingerprint="made up",
+)
+EXACT = Signals(dtype="float32")
+FLOAT32 = Training(precision="fp32", device="cpu")
+
+
+def frozen(
+    *teachers: Teacher | Lookup, signals: Signals = EXACT, training: Training = FLOAT32
+) -> FrozenTeachers:
+    return FrozenTeachers(teachers, dataset=DATA, views=[], training=training, signals=signals)
+
+
+def teacher_of(model: nn.Module, preprocessing: Preprocessing = USUAL) -> Teacher:
+    return Teacher(load=lambda: model, preprocessing=preprocessing)
 
 
 def three() -> list[Teacher]:
     return [
-        Teacher(model=made_model(seed), preprocessing=preprocessing)
+        teacher_of(made_model(seed), preprocessing)
         for seed, preprocessing in enumerate((USUAL, OTHER, LARGER))
     ]
 
 
+def centred(logits: Tensor) -> Tensor:
+    return logits - logits.mean(-1, keepdim=True)
+
+
 def answer(teacher: Teacher, batch: Batch) -> Tensor:
     with torch.no_grad():
-        logits: Tensor = teacher.model.eval()(teacher.preprocessing(batch.pixels))
-    return logits
+        logits: Tensor = teacher.load().eval()(teacher.preprocessing(batch.pixels))
+    return centred(logits)
 
 
 def test_each_teacher_sees_the_pixels_through_its_own_preprocessing() -> None:
@@ -67,7 +97,7 @@ def test_each_teacher_sees_the_pixels_through_its_own_preprocessing() -> None:
     assert logits.dtype == torch.float32
     for given, teacher in zip(logits, teachers, strict=True):
         torch.testing.assert_close(given, answer(teacher, batch))
-    same_weights = [Teacher(model=made_model(0), preprocessing=p) for p in (USUAL, OTHER, LARGER)]
+    same_weights = [teacher_of(made_model(0), p) for p in (USUAL, OTHER, LARGER)]
     one, other, larger = frozen(*same_weights).logits([0, 1, 2], batch)
     assert not torch.equal(one, other)
     assert not torch.equal(one, larger)
@@ -80,32 +110,74 @@ def test_answers_come_in_the_order_asked(which: list[int]) -> None:
     assert torch.equal(teachers.logits(which, batch), everyone[which])
 
 
-def test_only_those_who_are_asked_run() -> None:
-    teachers, ran = three(), Counter[int]()
-    for position, teacher in enumerate(teachers):
-        teacher.model.register_forward_hook(lambda *_, position=position: ran.update([position]))
-    ready = frozen(*teachers)
+class Counting(nn.Module):
+    """Counts its passes in the tensor it is given; no hook, so that nothing keeps it from being folded."""
+
+    def __init__(self, ran: list[int]) -> None:
+        super().__init__()
+        self.inner, self.ran = made_model(0), ran
+
+    def __deepcopy__(self, memo: object) -> Counting:
+        return Counting(self.ran)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.ran.append(len(images))
+        answer: Tensor = self.inner(images)
+        return answer
+
+
+def test_only_those_who_are_asked_are_loaded_and_run() -> None:
+    loaded = Counter[int]()
+
+    def load(position: int) -> nn.Module:
+        loaded.update([position])
+        return made_model(position)
+
+    ready = frozen(*(Teacher(load=partial(load, n), preprocessing=USUAL) for n in range(3)))
     assert len(ready) == 3
+    assert not loaded
     ready.logits([1], made_batch())
     ready.logits([1, 2], made_batch())
-    assert ran == Counter({1: 2, 2: 1})
+    assert loaded == Counter({1: 1, 2: 1})
 
 
-def test_teachers_are_put_into_eval_mode_and_take_no_gradient() -> None:
-    teachers = three()
-    for teacher in teachers:
-        teacher.model.train()
-    ready = frozen(*teachers)
-    for teacher in teachers:
-        assert not any(module.training for module in teacher.model.modules())
-        assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+def test_a_small_batch_is_filled_up_and_a_whole_one_is_not() -> None:
+    ran: list[int] = []
+    ready = frozen(teacher_of(Counting(ran)))
+    ready.logits([0], made_batch(16))
+    ran.clear()
+    for size in (1, 2, 15, 16, 17):
+        assert ready.logits([0], made_batch(size)).shape == (1, size, 5)
+    assert ran == [16, 16, 16, 16, 32]
+    two_threads = frozen(teacher_of(Counting(ran)), training=replace(FLOAT32, threads=2))
+    ran.clear()
+    two_threads.logits([0], made_batch(17))
+    assert ran[-1] == 32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_answer_for_an_example_is_the_same_bits_in_every_batch(
+    precision: Literal["fp32", "bf16"],
+) -> None:
+    ready, batch = frozen(*three(), training=replace(FLOAT32, precision=precision)), made_batch(70)
+    whole = ready.logits([0, 1, 2], batch)
+    for order in (torch.arange(69, -1, -1), torch.tensor([3]), torch.tensor([5, 4, 69]), torch.arange(9)):
+        part = Batch(index=order, pixels=batch.pixels[order], labels=batch.labels[order])
+        assert torch.equal(ready.logits([0, 1, 2], part), whole[:, order])
+
+
+def test_teachers_answer_in_eval_mode_and_without_gradient() -> None:
+    models = [made_model(seed).train() for seed in range(3)]
+    ready = frozen(*(teacher_of(model) for model in models))
     batch = made_batch()
     logits = ready.logits([0, 1, 2], batch)
     assert not logits.requires_grad
     assert torch.equal(logits, ready.logits([0, 1, 2], batch))  # no dropout
+    for model, said in zip(models, logits, strict=True):
+        torch.testing.assert_close(said, answer(teacher_of(model), batch))
     student = torch.zeros(8, 5, requires_grad=True)
-    (student - logits[0]).square().sum().backward()
-    assert all(parameter.grad is None for teacher in teachers for parameter in teacher.model.parameters())
+    (student * logits[0]).square().sum().backward()  # what is kept for the backward pass may be an answer
+    assert all(parameter.grad is None for model in models for parameter in model.parameters())
 
 
 def test_an_answer_has_no_gradient_whatever_else_a_teacher_is_made_of() -> None:
@@ -117,32 +189,24 @@ def test_an_answer_has_no_gradient_whatever_else_a_teacher_is_made_of() -> None:
             self.scale = torch.ones(1, requires_grad=True)
 
         def forward(self, images: Tensor) -> Tensor:
-            return images.mean((2, 3)) * self.scale
+            return images.mean((2, 3)).expand(-1, 5) * self.scale
 
-    ready = frozen(Teacher(model=Odd(), preprocessing=USUAL))
+    ready = frozen(teacher_of(Odd()))
     assert not ready.logits([0], made_batch()).requires_grad
 
 
-def test_teaching_changes_no_bit_of_a_teacher_buffers_included() -> None:
-    teachers = three()
-    before = [
-        {name: tensor.clone() for name, tensor in teacher.model.state_dict().items()} for teacher in teachers
-    ]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_teaching_changes_no_bit_of_a_teacher_buffers_included(precision: Literal["fp32", "bf16"]) -> None:
+    models = [made_model(seed) for seed in range(3)]
+    before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
     assert any("running_mean" in name for name in before[0])
-    ready = frozen(*teachers)
+    ready = frozen(*(teacher_of(model) for model in models), training=replace(FLOAT32, precision=precision))
     for _ in range(5):
         ready.logits([0, 1, 2], made_batch())
-    for teacher, kept in zip(teachers, before, strict=True):
-        assert teacher.model.state_dict().keys() == kept.keys()
-        for name, tensor in teacher.model.state_dict().items():
+    for model, kept in zip(models, before, strict=True):
+        assert model.state_dict().keys() == kept.keys()
+        for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, kept[name]), name
-
-
-def test_the_answer_for_an_example_does_not_depend_on_its_batch() -> None:
-    ready, batch = frozen(*three()), made_batch(9)
-    part = Batch(index=batch.index[3:6], pixels=batch.pixels[3:6], labels=batch.labels[3:6])
-    whole = ready.logits([0, 1, 2], batch)[:, 3:6]
-    torch.testing.assert_close(ready.logits([0, 1, 2], part), whole, rtol=1e-6, atol=1e-6)
 
 
 def test_the_batch_is_left_as_it_was() -> None:
@@ -154,19 +218,41 @@ def test_the_batch_is_left_as_it_was() -> None:
 
 def test_asking_draws_no_random_number() -> None:
     ready, batch = frozen(*three()), made_batch()
+    ready.logits([0, 1, 2], batch)  # building a network may, and its stage has put the generator back
     before = torch.get_rng_state()
     ready.logits([0, 1, 2], batch)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_teachers_run_in_the_number_format_of_the_stage_and_answer_in_float32() -> None:
-    autocast = partial(precision.autocast, Training(precision="bf16", device="cpu"))
+def test_bfloat16_teachers_answer_nearly_as_float32_ones() -> None:
+    batch = made_batch(32)
+    exact = frozen(*three()).logits([0, 1, 2], batch)
+    rounded = frozen(*three(), training=replace(FLOAT32, precision="bf16")).logits([0, 1, 2], batch)
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
+
+
+def test_what_a_file_said_is_looked_up_by_sample_and_heard_like_a_teacher() -> None:
+    said = torch.randn(9, 5)
+    batch = made_batch(4)
+    turned = Batch(index=torch.tensor([8, 0, 3, 3]), pixels=batch.pixels, labels=batch.labels)
+    heard = frozen(Lookup(answers=said), *three()).logits([1, 0], turned)
+    torch.testing.assert_close(heard[1], centred(said)[turned.index])
+    torch.testing.assert_close(heard[0], answer(three()[0], batch))
+    half = frozen(Lookup(answers=said), signals=Signals()).logits([0], turned)
+    assert torch.equal(half[0], heard[1].half().float())
+
+
+def test_what_is_kept_of_an_answer_is_what_a_live_teacher_gives() -> None:
     batch = made_batch()
-    brain = frozen(*three(), autocast=autocast).logits([0, 1, 2], batch)
-    single = frozen(*three()).logits([0, 1, 2], batch)
-    assert brain.dtype == torch.float32
-    assert not torch.equal(brain, single)
-    torch.testing.assert_close(brain, single, rtol=0.05, atol=0.05)
+    exact = frozen(*three()).logits([0, 1, 2], batch)
+    for signals in (Signals(), Signals(top_k=2), Signals(top_k=2, dtype="float32")):
+        heard = frozen(*three(), signals=signals).logits([0, 1, 2], batch)
+        for said, given in zip(exact, heard, strict=True):
+            expected = signals.decode(signals.encode(said), classes=5)
+            torch.testing.assert_close(
+                given, expected, rtol=0, atol=1e-6 if signals.dtype == "float32" else 1e-3
+            )
 
 
 def test_no_teachers_are_possible() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,20 +84,23 @@ def plan(
     """The graph, its cost, what is kept already and what is to do. Nothing is trained or written."""
     from understudy.recipe import check, read_file
 
+    began = time.perf_counter()
     check_jobs(jobs)
     checked = check(changed_by(read_file(recipe), set_, seeds))
 
-    from understudy.ladder.estimate import estimates
+    from understudy.ladder.estimate import forecast
     from understudy.ladder.graph import unique, warnings
     from understudy.recipe.building import build
-    from understudy.report.numbers import duration
     from understudy.report.summary import sentence_on_power
-    from understudy.report.tables import PlanRow, plan_table
+    from understudy.report.tables import PlanRow, plan_sentences, plan_table
     from understudy.store import Store
+    from understudy.training.memory import keep_pages
 
+    keep_pages()  # as run does, so that steps take as long
     kept = Store(store_of(out or Path("runs") / recipe.stem, store))
     built = build(checked)
-    guessed = estimates(built.jobs, store=kept, dataset=built.dataset)
+    start = time.perf_counter() - began
+    found = forecast(built.jobs, store=kept, dataset=built.dataset, parallel=jobs, start=start)
     rows = [
         PlanRow(
             name=job.name,
@@ -106,21 +110,14 @@ def plan(
             parameters=job.cost.parameters,
             multiply_adds=job.cost.multiply_adds,
             epochs=job.stage.training.epochs if job.stage.training else 0,
-            state=guessed[job.key].state,
-            seconds=guessed[job.key].seconds,
+            state=found.stages[job.key].state,
+            seconds=found.stages[job.key].seconds,
         )
         for job in unique(built.jobs).values()
     ]
     console().print(plan_table(rows))
-    todo = {key: estimate for key, estimate in guessed.items() if estimate.state != "kept"}
-    seconds = sum(estimate.seconds for estimate in todo.values())
-    size = sum(estimate.bytes for estimate in todo.values())
-    if todo:
-        say(
-            "Times are from a few steps on this machine"
-            + (f"; with --jobs {jobs} it takes {duration(seconds / jobs)} at best" if jobs > 1 else "")
-            + f". The store {kept.folder} grows by {size / 1e6:.1f} MB."
-        )
+    for sentence in plan_sentences(found, store=kept.folder, parallel=jobs):
+        say(sentence)
     if len(built.ladder.students) > 1 and "direct" in built.ladder.students:
         say(sentence_on_power(built.jobs, kept, seeds=checked.seeds))
     notes(built, warnings(built.jobs))
@@ -154,7 +151,9 @@ def _run(
     from understudy.report.progress import Display
     from understudy.report.result import read_result
     from understudy.store import Store
+    from understudy.training.memory import keep_pages
 
+    keep_pages()
     kept = Store(store_of(out, store))
     built = build(recipe, cache=kept.folder / "data" if kept.folder.is_dir() else None)
     kept.prepare()

@@ -24,11 +24,12 @@ def _open_store(folder: Path | None) -> Any:
 
 
 def ls(store: StoreFolder = None) -> None:
-    """Every stage that is kept."""
+    """Every stage that is kept, and how much of teachers' signals."""
     from rich.table import Table
 
     from understudy.report.numbers import duration, percent
     from understudy.store.housekeeping import finished, size_of
+    from understudy.store.signals import block_files, folders_of
 
     kept = _open_store(store)
     table = Table(box=None, header_style="bold")
@@ -49,22 +50,36 @@ def ls(store: StoreFolder = None) -> None:
         )
     console().print(table)
     unfinished = len(kept.keys()) - len(results)
+    spoken = [file for folder in folders_of(kept) for file in block_files(folder)]
+    views = len({(file.key, file.view) for file in spoken})
+    said = (
+        f"; of it {sum(file.bytes for file in spoken) / 1e6:.1f} MB are signals: {views} views in {len(spoken)} files, "
+        f"of {len({file.key for file in spoken})} pairs of a teacher and a way to look"
+    )
     say(
         f"{len(results)} stages, {unfinished} unfinished, {size_of(kept.folder) / 1e6:.1f} MB in {kept.folder}"
+        f"{said if spoken else ', no signals'}"
     )
 
 
 def gc(
     store: StoreFolder = None,
     older_than: Annotated[
-        float | None, typer.Option(help="Remove stages not used for so many days.", metavar="DAYS")
+        float | None, typer.Option(help="Remove what was not used for so many days.", metavar="DAYS")
     ] = None,
     max_gb: Annotated[
-        float | None, typer.Option(help="Keep at most so many gigabytes, most recently used first.")
+        float | None,
+        typer.Option(
+            help="Keep at most so many gigabytes: signals go before stages, the least recently used first."
+        ),
     ] = None,
+    only_signals: Annotated[
+        bool,
+        typer.Option("--signals", help="Look at teachers' signals only; without a limit all of them go."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Removes leftovers, and stages by age or size; stages in use by a run stay."""
+    """Removes leftovers, and signals and stages by age or size; what a run uses stays."""
     from understudy.store import housekeeping
 
     for option, value in (("--older-than", older_than), ("--max-gb", max_gb)):
@@ -74,27 +89,35 @@ def gc(
         _open_store(store),
         older_than_days=older_than,
         max_bytes=None if max_gb is None else int(max_gb * 1e9),
+        only_signals=only_signals,
         dry_run=dry_run,
     )
     for key in cleaned.keys:
         print(key)
     verb = "would remove" if dry_run else "removed"
-    busy = f"; {cleaned.busy} in use stay" if cleaned.busy else ""
+    busy = [f"{cleaned.busy} stages"] if cleaned.busy else []
+    if cleaned.busy_signals:
+        busy.append(f"{cleaned.busy_signals} files of signals")
     say(
-        f"{verb} {len(cleaned.keys)} stages and {cleaned.leftovers} leftovers, {cleaned.bytes / 1e6:.1f} MB{busy}"
+        f"{verb} {len(cleaned.keys)} stages, {cleaned.signals} files of signals ({cleaned.signal_bytes / 1e6:.1f} MB) "
+        f"and {cleaned.leftovers} leftovers, {cleaned.bytes / 1e6:.1f} MB together"
+        + (f"; {' and '.join(busy)} in use stay" if busy else "")
     )
 
 
 def verify(store: StoreFolder = None) -> None:
-    """Reads every kept file against its checksum; what is damaged is set aside and made again by the next run."""
+    """Reads every kept file against its checksum; what is damaged is set aside (signals: removed) and made again."""
     from understudy.store import housekeeping
 
     kept = _open_store(store)
-    problems = housekeeping.verify(kept)
-    for problem in problems:
+    stages = housekeeping.verify(kept)
+    whole, signals = housekeeping.verify_signals(kept)
+    for problem in (*signals, *stages):
         print(problem)
-    say(f"{len(housekeeping.finished(kept))} stages are whole, {len(problems)} damaged")
-    if problems:
+    if whole or signals:
+        say(f"{whole} files of signals are whole, {len(signals)} damaged")
+    say(f"{len(housekeeping.finished(kept))} stages are whole, {len(stages)} damaged")
+    if stages or signals:
         raise typer.Exit(1)
 
 
@@ -106,7 +129,7 @@ def export(
     of: Annotated[Path | None, typer.Option("--run", help="All stages of this run.")] = None,
     store: StoreFolder = None,
 ) -> None:
-    """Writes kept stages into one file for another machine."""
+    """Writes kept stages into one file for another machine; signals stay, they are made again there."""
     from understudy.report.result import read_result
     from understudy.store import housekeeping
 

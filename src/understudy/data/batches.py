@@ -35,6 +35,7 @@ class Batch:
         partner_labels: ``(batch,)`` int64 where the view mixes, -1 for an unlabelled partner; otherwise None.
         share: ``(batch,)`` float32 where the view mixes: the weight of ``labels``, while ``partner_labels`` weigh
             ``1 - share``; otherwise None.
+        view: as which it shows them; whoever pairs a batch with something kept asks here.
     """
 
     index: Tensor
@@ -42,6 +43,7 @@ class Batch:
     labels: Tensor
     partner_labels: Tensor | None = None
     share: Tensor | None = None
+    view: View | None = None
 
 
 def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
@@ -63,6 +65,7 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
             index=torch.from_numpy(positions),
             pixels=images.permute(0, 3, 1, 2),
             labels=_labels(split, positions),
+            view=view,
         )
     partners, share = draw_mixing(view, positions, samples=len(split))
     # a partner appears as it does in this same view, so that a view's pixels are defined once
@@ -75,6 +78,7 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
         labels=_labels(split, positions),
         partner_labels=_labels(split, partners),
         share=torch.from_numpy(share),
+        view=view,
     )
 
 

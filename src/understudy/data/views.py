@@ -15,9 +15,10 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -333,6 +334,63 @@ class View:
 
 PLAIN = View(policy=ViewPolicy(), seed=0, number=0)
 """The view without augmentation: the pixels as they are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Which view each pass over the training images shows.
+
+    Args:
+        policy: what is done to the images.
+        seed: of the views; apart from the seeds of training, so that these see the same views and share what
+            teachers said of them.
+        distinct: so many different views at most, in turn; None: every pass shows another. It holds for stages that
+            have teachers, because it is their work that it bounds; others see a new view in every pass.
+        per_seed: every seed of training has views of its own, and shares nothing.
+
+    Raises:
+        BadInput: ``distinct`` is not a whole number from 1 up, or ``per_seed`` is not true or false.
+    """
+
+    policy: ViewPolicy = field(default_factory=ViewPolicy)
+    seed: int = 0
+    distinct: int | None = None
+    per_seed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.distinct is not None and (
+            isinstance(self.distinct, bool) or not isinstance(self.distinct, int) or self.distinct < 1
+        ):
+            raise BadInput(
+                f"distinct is {self.distinct!r}: it must be a whole number from 1 up (how many different views there "
+                "are), or null for a new view in every epoch."
+            )
+        if not isinstance(self.per_seed, bool):
+            raise BadInput(f"per_seed is {self.per_seed!r}: it must be true or false.")
+
+    def of_stage(self, *, taught: bool, epochs: int, seed: int) -> Views:
+        """The views of one stage: ``per_seed`` has become a seed, and ``distinct`` is there only where it matters."""
+        distinct = self.distinct if taught and self.policy.definition() else None
+        if distinct is not None and distinct >= epochs:
+            distinct = None
+        own = stream_seed(self.seed, "views", seed) if self.per_seed else self.seed
+        return Views(policy=self.policy, seed=own, distinct=distinct)
+
+    def at(self, epoch: int, copy: int = 0) -> View:
+        """The view that pass ``epoch``, from 0, shows; the plain one where nothing is done to the images."""
+        if not self.policy.definition():
+            return PLAIN
+        number = epoch if self.distinct is None else epoch % self.distinct
+        return View(policy=self.policy, seed=self.seed, number=number, copy=copy)
+
+    def definition(self) -> dict[str, Any]:
+        """What decides the pixels of all passes, as plain JSON; empty where nothing is done to the images."""
+        if not self.policy.definition():
+            return {}  # one view, whatever its seed
+        said = {"policy": self.policy.definition(), "seed": self.seed, "drawing": DRAWING_VERSION}
+        if self.policy.transforms:  # another release of torchvision may draw other pixels
+            said["torchvision"] = metadata.version("torchvision")
+        return said if self.distinct is None else {**said, "distinct": self.distinct}
 
 
 def _key(view: View) -> int:

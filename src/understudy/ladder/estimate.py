@@ -1,22 +1,31 @@
-"""What a ladder will cost, from a few measured steps and from what the store knows."""
+"""What a ladder will cost in time, disk and memory, from a few measured steps and from what the store knows."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import heapq
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
+from understudy.data.batches import epoch_order
+from understudy.data.views import View
 from understudy.errors import Damaged
-from understudy.ladder.graph import Job
+from understudy.ladder import pace
+from understudy.ladder.graph import Job, unique
+from understudy.ladder.pace import Pace, Voice
+from understudy.ladder.spoken import hears, signal_files, signals_of
+from understudy.ladder.workers import cores
 from understudy.store.results import CHECKPOINTS, Store
-from understudy.training import precision
-from understudy.training.settings import Training
+from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
+
+State = Literal["kept", "resumes", "to do"]
+
+_RECORD_BYTES = 6_000  # of a finished stage, about
+_LINE_BYTES = 450  # of its log, for each epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,54 +34,130 @@ class Estimate:
 
     Attributes:
         state: ``kept``, ``resumes`` (a checkpoint is there) or ``to do``.
-        seconds: expected, of what is still to do; 0 for what is kept.
-        bytes: that it adds to the store: weights, outputs and the checkpoint while it trains.
+        seconds: expected, of what is still to do, with what its teachers must say first; 0 for what is kept.
+        bytes: that it adds to the store: weights, outputs and log.
     """
 
-    state: Literal["kept", "resumes", "to do"]
+    state: State
     seconds: float
     bytes: int
 
 
-def estimates(all_jobs: Sequence[Job], *, store: Store, dataset: Dataset) -> dict[str, Estimate]:
-    """An estimate for each job's key; each network is measured for some steps, on random pixels.
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Of all jobs together.
+
+    Attributes:
+        stages: the estimate of each, by key.
+        seconds: from the start of the command until the last is done, so many at a time as were asked for.
+        signal_bytes: of teachers' answers that are written. views, teachers: how many views they are of, and of whom.
+        signal_bytes_there: of those that are read and kept already.
+        live: whether some find no room, so that teachers answer in the steps.
+        memory: bytes at the peak, over all processes, that no file stands behind: Python with torch, the images in
+            memory, networks with gradients, optimiser and activations, teachers that speak, signals being made. None
+            where the system does not tell.
+    """
+
+    stages: dict[str, Estimate]
+    seconds: float
+    signal_bytes: int
+    views: int
+    teachers: int
+    signal_bytes_there: int
+    live: bool
+    memory: int | None
+
+    @property
+    def stage_bytes(self) -> int:
+        """What the stages add to the store."""
+        return sum(estimate.bytes for estimate in self.stages.values())
+
+
+def forecast(
+    all_jobs: Sequence[Job], *, store: Store, dataset: Dataset, parallel: int = 1, start: float = 0.0
+) -> Forecast:
+    """What it takes here to make all jobs. Each network is measured for some steps, of which nothing is kept.
+
+    What a teacher says of a view is counted once, for the first job that needs it.
 
     Args:
         all_jobs: inputs first.
         store: knows what is kept.
-        dataset: gives sizes.
+        dataset: what is learned; steps are measured on its images.
+        parallel: jobs at a time.
+        start: seconds that this process took before it knew the jobs; a run takes them too, and so do its workers.
+
+    Raises:
+        BadInput: another version wrote some of the signals.
     """
-    forward: dict[tuple[str, str], float] = {}
-    both: dict[tuple[str, str], float] = {}
-    found: dict[str, Estimate] = {}
-    images = len(dataset.train) + len(dataset.validation)
-    for job in all_jobs:
-        if job.key in found:
-            continue
-        if _is_kept(store, job.key):
-            found[job.key] = Estimate(state="kept", seconds=0.0, bytes=0)
-            continue
-        training = job.stage.training or precision.resolved(Training())
-        seconds = 0.0
-        for worker, passes in ((job, both), *((teacher, forward) for teacher in job.teachers)):
-            if job.stage.training is None:
-                break
-            name = (
-                repr(worker.stage.network),
-                f"{training.precision} {training.batch_size} {training.device}",
-            )
-            if name not in passes:
-                passes[name] = _seconds_an_image(worker, dataset, training, backward=passes is both)
-            seconds += passes[name] * len(dataset.train) * training.epochs
-            if passes is both:
-                seconds += passes[name] / 3 * (len(dataset.validation) * training.epochs + len(dataset.test))
-        weights = 4 * job.cost.parameters
-        outputs = 4 * len(dataset.class_names) * (images - len(dataset.train) + len(dataset.test))
-        resumes = any((store.place(job.key) / CHECKPOINTS).glob("[0-9]*"))
-        found[job.key] = Estimate(
-            state="resumes" if resumes else "to do", seconds=seconds, bytes=weights + outputs + 2 * weights
-        )
-    return found
+    base = pace.anonymous_bytes()
+    by_key = unique(all_jobs)
+    signals_of(list(by_key.values()), store=store, dataset=dataset)
+    measured = _Measured(dataset)
+    said = _Said(store, dataset, measured)
+    works = {
+        key: _work(job, store, dataset, measured, said)
+        for key, job in by_key.items()
+        if not _is_kept(store, key)
+    }
+    jobs = [by_key[key] for key in works]
+    places = min(parallel, _places(jobs))
+
+    def seconds(job: Job, running: int) -> float:
+        return works[job.key].seconds(ahead=_core_free(job, running))
+
+    return Forecast(
+        stages={
+            key: Estimate(state=works[key].state, seconds=seconds(job, 1), bytes=works[key].bytes)
+            if key in works
+            else Estimate(state="kept", seconds=0.0, bytes=0)
+            for key, job in by_key.items()
+        },
+        seconds=makespan(jobs, seconds, places=places) + start * (1 if parallel == 1 else 2) if jobs else 0.0,
+        signal_bytes=round(said.bytes),
+        views=len(said.views),
+        teachers=len(said.teachers),
+        signal_bytes_there=said.bytes_there,
+        live=said.live,
+        memory=_memory(base, works.values(), parallel),
+    )
+
+
+def makespan(jobs: Sequence[Job], seconds: Callable[[Job, int], float], *, places: int) -> float:
+    """Seconds until the last job is done, where each begins once its inputs are there and a place is free.
+
+    Args:
+        jobs: what is to do; inputs that are not among them are there.
+        seconds: of a job that begins as the last of so many that run.
+        places: how many run at a time.
+    """
+    waiting, unfinished = list(jobs), {job.key for job in jobs}
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while unfinished:
+        for job in tuple(waiting):
+            if len(running) < places and not any(needed.key in unfinished for needed in job.inputs):
+                waiting.remove(job)
+                heapq.heappush(running, (now + seconds(job, len(running) + 1), job.key))
+        now, key = heapq.heappop(running)
+        unfinished.remove(key)
+    return now
+
+
+def _core_free(job: Job, running: int) -> bool:
+    """Whether teachers may speak a view ahead of their student, as ``understudy.ladder.workers`` has it."""
+    training = job.stage.training
+    if training is None or training.device != "cpu" or job.views.policy.transforms:
+        return False
+    return 2 * running * training.threads <= cores()
+
+
+def _places(jobs: Iterable[Job]) -> int:
+    """How many jobs have cores of their own. A GPU is taken for one place, whoever shares it."""
+    trainings = [job.stage.training for job in jobs if job.stage.training is not None]
+    if any(training.device == "cuda" for training in trainings):
+        return 1
+    return max(1, cores() // max((training.threads for training in trainings), default=1))
 
 
 def _is_kept(store: Store, key: str) -> bool:
@@ -82,31 +167,206 @@ def _is_kept(store: Store, key: str) -> bool:
         return False
 
 
-def _seconds_an_image(job: Job, dataset: Dataset, training: Training, *, backward: bool) -> float:
-    """Median over a few steps of one batch, after one to warm up, for about a second."""
-    if job.stage.network.is_logits:
-        return 0.0
-    batch = min(training.batch_size, len(dataset.train))
-    with torch.random.fork_rng(devices=[]), precision.threads(training.threads):
-        model = job.stage.network.build(dataset).to(training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        preprocessing = job.stage.network.preprocessing(dataset)
-        pixels = torch.randint(
-            0, 256, (batch, dataset.channels, dataset.height, dataset.width), dtype=torch.uint8
-        )
-        pixels = pixels.to(training.device, memory_format=torch.channels_last)
-        model.train(backward)
-        times: list[float] = []
-        began = time.perf_counter()
-        while len(times) < 4 or (len(times) < 20 and time.perf_counter() - began < 1):
-            start = time.perf_counter()
-            with torch.set_grad_enabled(backward), precision.autocast(training):
-                answer = model(preprocessing(pixels))
-            if backward:
-                answer.float().square().mean().backward()
-                model.zero_grad(set_to_none=True)
-            if training.device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-            if time.perf_counter() - began > 5 and len(times) > 1:
-                break
-    return float(sorted(times[1:])[len(times[1:]) // 2]) / batch
+# --- one job --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What a job still has to do.
+
+    Attributes:
+        laps: seconds of each epoch to come. speaking: of what teachers say before it.
+        rest: seconds of what comes before and after all epochs.
+        memory: bytes that it takes beside those that measuring took.
+    """
+
+    state: State
+    laps: list[float] = field(default_factory=list)
+    speaking: list[float] = field(default_factory=list)
+    rest: float = 0.0
+    bytes: int = 0
+    memory: int = 0
+
+    def seconds(self, *, ahead: bool) -> float:
+        if not ahead:
+            return sum(self.laps) + sum(self.speaking) + self.rest
+        both = zip(self.laps, [*self.speaking[1:], 0.0], strict=bool(self.laps))
+        return sum(self.speaking[:1]) + sum(max(lap, next_view) for lap, next_view in both) + self.rest
+
+
+def _work(job: Job, store: Store, dataset: Dataset, measured: _Measured, said: _Said) -> _Work:
+    found = measured.pace(job)
+    training = job.stage.training
+    looks = sum(found.looks.values())
+    outputs = (4 * len(dataset.class_names) + 8) * (len(dataset.validation) + len(dataset.test))
+    if training is None:
+        return _Work(state="to do", rest=looks, bytes=found.weights + outputs + _RECORD_BYTES)
+    batches = len(epoch_order(len(dataset.train), training.batch_size, seed=job.seed, epoch=0))
+    done = _batches_done(store, job.key)
+    epochs = range((done or 0) // batches, training.epochs)
+    laps = [found.epoch(batches) + found.looks.get("validation", 0.0)] * len(epochs)
+    if laps:
+        laps[0] *= 1 - (done or 0) % batches / batches
+    turn = said.of(job, epochs)
+    return _Work(
+        state="to do" if done is None else "resumes",
+        laps=[lap + live for lap, live in zip(laps, turn.live, strict=True)],
+        speaking=turn.speaking,
+        rest=looks + turn.ready,
+        bytes=found.weights + outputs + _RECORD_BYTES + _LINE_BYTES * training.epochs,
+        memory=found.unseen + turn.memory,
+    )
+
+
+def _batches_done(store: Store, key: str) -> int | None:
+    """How far the newest checkpoint is; None where there is none."""
+    names = [path.name for path in (store.place(key) / CHECKPOINTS).glob("[0-9]*")]
+    return max((int("".join(re.findall(r"^\d+", name))) for name in names), default=None)
+
+
+# --- what teachers say ----------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Turn:
+    """What the teachers of one job do for it: seconds before each epoch, live in each epoch, and to be ready; bytes."""
+
+    speaking: list[float]
+    live: list[float]
+    ready: float = 0.0
+    memory: int = 0
+
+
+class _Said:
+    """Which answers are kept, will be, or find no room; asked for one job after the other."""
+
+    def __init__(self, store: Store, dataset: Dataset, measured: _Measured) -> None:
+        self.store, self.dataset, self.measured = store, dataset, measured
+        self.missing: dict[tuple[str, int], int] = {}  # blocks, by key and number of the view
+        self.views: set[View] = set()
+        self.teachers: set[str] = set()
+        self.bytes = 0
+        self.bytes_there = 0
+        self.live = False
+
+    def of(self, job: Job, epochs: range) -> _Turn:
+        """The turn of ``job``, which takes what it makes off the list."""
+        turn = _Turn(speaking=[0.0] * len(epochs), live=[0.0] * len(epochs))
+        if not hears(job):
+            return turn
+        kept = [
+            (teacher, files)
+            for teacher in job.teachers
+            if (files := signal_files(teacher, job, store=self.store, dataset=self.dataset)) is not None
+        ]
+        lives: dict[View, float] = {}
+        speakers: dict[str, Voice] = {}
+        for position, epoch in enumerate(epochs):
+            view = job.views.at(epoch)
+            if view not in lives:
+                turn.speaking[position], lives[view] = self._speak(job, kept, view, speakers)
+            turn.live[position] = lives[view]
+        turn.ready = sum(voice.ready for voice in speakers.values())
+        if speakers:
+            files = kept[0][1]  # a block of each speaker, and one more that is put together and packed
+            turn.memory = (len(speakers) + 2) * len(files.rows(0)) * files.row_bytes
+        return turn
+
+    def _speak(
+        self, job: Job, kept: list[tuple[Job, SignalFiles]], view: View, speakers: dict[str, Voice]
+    ) -> tuple[float, float]:
+        """Seconds of a bulk pass over what is missing and finds room, and of live answers in an epoch to the rest."""
+        drawn, spoken, live = 0, 0.0, 0.0
+        room = self._room(job)
+        for teacher, files in kept:
+            missing = self._missing(files, view.number)
+            if not missing:
+                continue
+            voice = speakers[files.key] = self.measured.voice(teacher, job)
+            size = files.view_bytes // files.blocks
+            fitting = max(0, min(missing, room // max(1, size)))
+            room -= fitting * size
+            self.missing[files.key, view.number] = missing - fitting
+            rows, unfit = (files.samples * blocks // files.blocks for blocks in (fitting, missing - fitting))
+            drawn = max(drawn, rows)
+            spoken += rows * voice.image
+            live += unfit * voice.image
+            self.live |= unfit > 0
+            self.bytes += fitting * size
+            if fitting:
+                self.views.add(view)
+                self.teachers.add(teacher.key)
+        training = job.stage.training
+        assert training is not None
+        drawing = drawn * self.measured.drawing(job) if drawn else 0.0
+        return pace.waited(drawing + spoken, drawing, self.dataset.train, training), live
+
+    def _missing(self, files: SignalFiles, number: int) -> int:
+        """Blocks of a view that are neither there nor made by a job before."""
+        name = files.key, number
+        if name not in self.missing:
+            there = [block for block in range(files.blocks) if files.there(number, block)]
+            self.bytes_there += sum(len(files.rows(block)) * files.row_bytes for block in there)
+            self.missing[name] = files.blocks - len(there)
+        return self.missing[name]
+
+    def _room(self, job: Job) -> int:
+        room = free_bytes(self.store)
+        if job.signals.max_gb is not None:
+            room = min(room, int(job.signals.max_gb * 1e9) - size_of_signals(self.store))
+        return room - self.bytes
+
+
+# --- measured once --------------------------------------------------------------------------------------------------
+
+
+class _Measured:
+    """What was measured, so that it is not measured again where it would be the same."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.paces: dict[Any, Pace] = {}
+        self.voices: dict[Any, Voice] = {}
+        self.drawings: dict[str, float] = {}
+
+    def pace(self, job: Job) -> Pace:
+        training, method = job.stage.training, job.stage.method
+        if training is None or method is None:
+            if _who(job) not in self.paces:
+                self.paces[_who(job)] = pace.looking_pace(job, self.dataset)
+            return self.paces[_who(job)]
+        how = replace(training, epochs=1, lr=1.0, warmup=0.0)  # they change no step
+        way = repr(method.definition(teachers=len(job.teachers)))
+        name = (*_who(job), how, way, len(job.teachers), repr(job.views.policy))
+        if name not in self.paces:
+            self.paces[name] = pace.training_pace(job, self.dataset)
+        return self.paces[name]
+
+    def voice(self, teacher: Job, job: Job) -> Voice:
+        training = job.stage.training
+        assert training is not None
+        name = (*_who(teacher), training.precision, training.device, training.threads)
+        if name not in self.voices:
+            self.voices[name] = pace.voice(teacher, job, self.dataset)
+        return self.voices[name]
+
+    def drawing(self, job: Job) -> float:
+        name = repr(job.views.policy)
+        if name not in self.drawings:
+            self.drawings[name] = pace.drawing_seconds(job, self.dataset)
+        return self.drawings[name]
+
+
+def _who(job: Job) -> tuple[str, int]:
+    return repr(job.stage.network), id(job.stage.network.factory)
+
+
+def _memory(base: int | None, works: Iterable[_Work], parallel: int) -> int | None:
+    """At the peak: this process, which by now did a few steps of everything; and others like it at its side."""
+    now = pace.anonymous_bytes()
+    if base is None or now is None:
+        return None
+    largest = sorted((work.memory for work in works), reverse=True)[:parallel]
+    if parallel == 1:
+        return now + sum(largest)
+    return base + sum(now + each for each in largest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +13,9 @@ from understudy.store.keys import key_of
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
-    from understudy.data.views import ViewPolicy
+    from understudy.data.views import ViewPolicy, Views
     from understudy.structure.cost import Cost
+    from understudy.training.signals import Signals
 
 Repeat = Literal["student", "assistants", "ladder"]
 
@@ -104,7 +104,8 @@ class Job:
         seed: of everything random in it.
         key: of the result. definition: what the key is the hash of.
         teachers: jobs of its teachers, in order. start: job of the stage it begins from, if one.
-        policy, view_seed: augmentation.
+        views: what each epoch shows, for this stage and seed.
+        signals: what of its teachers' answers is kept.
         cost: parameters and multiply-adds of its network.
     """
 
@@ -114,8 +115,8 @@ class Job:
     definition: dict[str, Any]
     teachers: tuple[Job, ...]
     start: Job | None
-    policy: ViewPolicy
-    view_seed: int
+    views: Views
+    signals: Signals
     cost: Cost
 
     @property
@@ -144,8 +145,8 @@ def jobs(
     dataset: Dataset,
     *,
     seeds: Sequence[int],
-    policy: ViewPolicy,
-    view_seed: int = 0,
+    views: Views,
+    signals: Signals,
     repeat: Repeat = "student",
     ladder_seed: int = 0,
 ) -> list[Job]:
@@ -181,17 +182,20 @@ def jobs(
             if (what, files) not in checked:
                 costs[what] = _cost(here, dataset)
                 checked.add((what, files))
+            shown = views.of_stage(
+                taught=bool(teachers), epochs=here.training.epochs if here.training else 0, seed=own
+            )
             definition = define(
                 here,
                 dataset,
                 seed=own,
                 teachers=[job.key for job in teachers],
                 start=start.key if start else None,
-                policy=policy,
-                view_seed=view_seed,
+                views=shown,
+                signals=signals,
                 known=known,
             )
-            _check_inputs(here, teachers, start, policy)
+            _check_inputs(here, teachers, start, shown.policy)
             made[stage.name, own] = Job(
                 stage=here,
                 seed=own,
@@ -199,8 +203,8 @@ def jobs(
                 definition=definition,
                 teachers=teachers,
                 start=start,
-                policy=policy,
-                view_seed=view_seed,
+                views=shown,
+                signals=signals,
                 cost=costs[what],
             )
     return list(made.values())
@@ -213,8 +217,8 @@ def define(
     seed: int,
     teachers: Sequence[str],
     start: str | None,
-    policy: ViewPolicy,
-    view_seed: int,
+    views: Views,
+    signals: Signals,
     known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What decides the result of a stage; its key is the hash of this.
@@ -225,8 +229,8 @@ def define(
         seed: of the stage.
         teachers: keys of its teachers, in order.
         start: key of the stage it begins from; a file is known by the tensors in it.
-        policy: augmentation.
-        view_seed: of the views.
+        views: of this stage, see ``Views.of_stage``.
+        signals: how teachers' answers are kept; decides where the method hears their logits.
         known: remembers what is costly to find out (hashes of files, of a factory's weights) between calls.
     """
     known = {} if known is None else known
@@ -247,27 +251,24 @@ def define(
         return {"kind": "given", "network": network, "data": dataset.fingerprint, "weights": weights}
     assert stage.training is not None  # Stage checks both
     assert stage.method is not None
-    from understudy.data.views import DRAWING_VERSION
     from understudy.tasks import Classification
 
     began: Any = start
     if isinstance(stage.start, Path):
         began = {"file": once(("file", str(stage.start)), lambda: _hash_of_file(stage.start))}
-    # Without augmentation there is one view, whatever its seed.
-    views = {}
-    if policy.definition():
-        views = {"policy": policy.definition(), "seed": view_seed, "drawing": DRAWING_VERSION}
-        if policy.transforms:  # another release of torchvision may draw other pixels
-            views["torchvision"] = metadata.version("torchvision")
+    heard = {}
+    if teachers and stage.method.needs().logits:
+        heard = {"signals": signals.definition(classes=len(dataset.class_names))}
     return {
         "kind": "trained",
         "network": network,
         "data": dataset.fingerprint,
-        "views": views,
+        "views": views.definition(),
         "task": Classification(label_smoothing=stage.training.label_smoothing).definition(),
         "method": stage.method.definition(teachers=len(stage.teachers)),
         "training": stage.training.definition(),
         "teachers": list(teachers),
+        **heard,
         "start": began,
         "seed": seed,
     }

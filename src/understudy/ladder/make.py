@@ -14,6 +14,7 @@ from torch import nn
 from understudy.data.dataset import Dataset
 from understudy.errors import Interrupted, StageFailed
 from understudy.ladder.graph import Job
+from understudy.ladder.spoken import hears, signal_files
 from understudy.models.describe import architecture_of
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights, read_weights
@@ -40,6 +41,7 @@ def make(
     progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda sentence: None,
+    core_free: Callable[[], bool] = lambda: False,
 ) -> tuple[Result, bool] | None:
     """The result of ``job``, from the store or made now; None while another process makes it.
 
@@ -63,7 +65,7 @@ def make(
         with torch.random.fork_rng(), precision.threads(training.threads):
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-            return _make(job, store, dataset, training, progress, stop, say), False
+            return _make(job, store, dataset, training, progress, stop, say, core_free), False
 
 
 def _make(
@@ -74,6 +76,7 @@ def _make(
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
     say: Callable[[str], None],
+    core_free: Callable[[], bool],
 ) -> Result:
     stage = job.stage
     preprocessing = stage.network.preprocessing(dataset)
@@ -105,13 +108,14 @@ def _make(
             stage.method.for_stage(teachers=len(job.teachers)),
             task=task,
             dataset=dataset,
-            policy=job.policy,
-            view_seed=job.view_seed,
+            views=job.views,
             preprocessing=preprocessing,
-            teachers=[_teacher(teacher, store, dataset) for teacher in job.teachers],
+            teachers=[_teacher(teacher, job, store, dataset) for teacher in job.teachers],
             training=training,
             seed=job.seed,
             folder=store.place(job.key),
+            signals=job.signals,
+            core_free=core_free,
             progress=progress,
             stop=stop,
             say=say,
@@ -253,12 +257,16 @@ def _in_words(health: dict[str, dict[str, float]]) -> list[str]:
     return ["; ".join(said)] if said else []
 
 
-def _teacher(job: Job, store: Store, dataset: Dataset) -> Teacher | Lookup:
-    if job.stage.network.is_logits:
-        return Lookup(
-            answers=torch.from_numpy(job.stage.network.answers(dataset, sha256=_file_of(job))["train"])
-        )
-    return Teacher(model=rebuilt(job, store, dataset), preprocessing=job.stage.network.preprocessing(dataset))
+def _teacher(teacher: Job, job: Job, store: Store, dataset: Dataset) -> Teacher | Lookup:
+    network = teacher.stage.network
+    if network.is_logits:
+        return Lookup(answers=torch.from_numpy(network.answers(dataset, sha256=_file_of(teacher))["train"]))
+    return Teacher(
+        load=partial(rebuilt, teacher, store, dataset),
+        preprocessing=network.preprocessing(dataset),
+        name=teacher.name,
+        kept=signal_files(teacher, job, store=store, dataset=dataset) if hears(job) else None,
+    )
 
 
 def rebuilt(job: Job, store: Store, dataset: Dataset) -> nn.Module:

@@ -11,7 +11,8 @@ from understudy.ladder.graph import Job, Ladder, Repeat, jobs
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
-    from understudy.data.views import ViewPolicy
+    from understudy.data.views import Views
+    from understudy.training.signals import Signals
 
 
 def planned(
@@ -19,8 +20,8 @@ def planned(
     dataset: Dataset,
     *,
     seeds: Sequence[int],
-    policy: ViewPolicy,
-    view_seed: int = 0,
+    views: Views,
+    signals: Signals,
     repeat: Repeat = "student",
     ladder_seed: int = 0,
 ) -> list[Job]:
@@ -28,20 +29,21 @@ def planned(
 
     Raises:
         BadInput: seeds that are none or stand twice, views that do not fit the images, networks that this machine
-            cannot hold, or a choice among students without a validation split.
+            cannot hold, signals that the classes do not allow, or a choice among students without a validation split.
     """
     check_seeds(seeds)
     if repeat not in get_args(Repeat):
         raise BadInput(f"repeat is {repeat!r}; it can be {listed(get_args(Repeat))}.")
-    policy.check_fits(height=dataset.height, width=dataset.width)
+    views.policy.check_fits(height=dataset.height, width=dataset.width)
+    signals.check(classes=len(dataset.class_names))
     check_memory(ladder, dataset)
     check_choice(ladder, dataset, seeds)
     return jobs(
         ladder,
         dataset,
         seeds=list(seeds),
-        policy=policy,
-        view_seed=view_seed,
+        views=views,
+        signals=signals,
         repeat=repeat,
         ladder_seed=ladder_seed,
     )

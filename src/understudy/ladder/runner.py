@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from understudy.errors import BadInput, Damaged
 from understudy.ladder.graph import Job, unique
+from understudy.ladder.spoken import signals_of
 from understudy.ladder.workers import Event, Here, Processes, Workers
 from understudy.store.results import Result, Store
 
@@ -90,7 +91,8 @@ def run(
     def here(event: Event) -> None:
         watcher.event(by_key[event.key], event)
 
-    with store.lease(by_key):
+    signals = signals_of(list(by_key.values()), store=store, dataset=dataset)
+    with store.lease([*by_key, *signals]):
         for outcome in outcomes.values():
             _look(outcome, store, watcher)
             if outcome.state == "done":

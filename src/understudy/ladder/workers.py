@@ -68,8 +68,16 @@ def attempt(
     dataset: Dataset,
     tell: Callable[[Event], None],
     stop: Callable[[], bool],
+    running: Callable[[], int] = lambda: 1,
 ) -> Event:
-    """Makes one job and says what became of it; nothing but interrupts of the interpreter gets out."""
+    """Makes one job and says what became of it; nothing but interrupts of the interpreter gets out.
+
+    Args:
+        job: what to make. store, dataset: see ``make``.
+        tell: told how it goes.
+        stop: asked between steps.
+        running: how many jobs are made on this machine now, this one too.
+    """
     from understudy.ladder.make import make
     from understudy.store import Store
 
@@ -84,6 +92,7 @@ def attempt(
             progress=lambda progress: tell(event("progress", progress=progress)),
             stop=stop,
             say=lambda sentence: tell(event("say", message=sentence)),
+            core_free=lambda: _core_free(job, running()),
         )
     except Interrupted:
         return event("interrupted")
@@ -100,6 +109,19 @@ def attempt(
     ) as error:  # a stage that fails, for whatever reason, does not stop stages that do not need it
         return event("failed", message=_in_one_line(error))
     return event("busy") if made is None else event("done", from_store=made[1])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _core_free(job: Job, running: int) -> bool:
+    """Whether each of the running jobs could use as many cores again, to have its teachers speak ahead."""
+    training = job.stage.training
+    return training is not None and training.device == "cpu" and 2 * running * training.threads <= cores()
 
 
 def _in_one_line(error: Exception) -> str:
@@ -135,8 +157,11 @@ class Here:
         return
 
 
-def _work(pipe: Connection, stop: Any, store: Path, dataset: Dataset, parent: int) -> None:
+def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Dataset, parent: int) -> None:
     """A worker process: makes the jobs that come through ``pipe`` until it is closed."""
+    from understudy.training.memory import keep_pages
+
+    keep_pages()  # this process is ours alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which tells everyone to stop
 
     def halt(number: int = 0, frame: object = None) -> None:
@@ -170,7 +195,16 @@ def _work(pipe: Connection, stop: Any, store: Path, dataset: Dataset, parent: in
                 )
             )
             continue
-        tell(attempt(job, store=store, dataset=dataset, tell=tell, stop=stopping))
+        tell(
+            attempt(
+                job,
+                store=store,
+                dataset=dataset,
+                tell=tell,
+                stop=stopping,
+                running=lambda: running.value,
+            )
+        )
 
 
 @dataclass
@@ -199,6 +233,7 @@ class Processes:
         self.count, self.store, self.dataset, self.stop = count, store, dataset, stop
         # Without a lock: a process that is killed while it holds one would stop all others for ever.
         self.halt = self.context.RawValue(ctypes.c_bool, False)
+        self.running = self.context.RawValue(ctypes.c_int, 0)  # only this process writes it
         self.workers: list[_Worker] = []
 
     def free(self) -> int:
@@ -220,11 +255,17 @@ class Processes:
             idle = self._begin()
             idle.pipe.send_bytes(content)
         idle.job = job
+        self._count()
+
+    def _count(self) -> None:
+        self.running.value = sum(worker.job is not None for worker in self.workers)
 
     def _begin(self) -> _Worker:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
-            target=_work, args=(theirs, self.halt, self.store, self.dataset, os.getpid()), daemon=False
+            target=_work,
+            args=(theirs, self.halt, self.running, self.store, self.dataset, os.getpid()),
+            daemon=False,
         )
         process.start()
         theirs.close()
@@ -251,6 +292,7 @@ class Processes:
             if event.kind not in ("progress", "say"):
                 worker.job = None
             happened.append(event)
+        self._count()
         return happened
 
     def _lost(self, worker: _Worker) -> list[Event]:

@@ -15,12 +15,13 @@ from understudy.recipe.schema import Data, Model, Recipe, StageEntry, Stochastic
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
-    from understudy.data.views import ViewPolicy
+    from understudy.data.views import Views as ViewsOfEpochs
     from understudy.ladder import Ladder, Network, Stage
     from understudy.ladder.graph import Job
     from understudy.ladder.shapes import Rung
     from understudy.teaching import SoftTargets
     from understudy.teaching import Stochastic as Dropping
+    from understudy.training.signals import Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +47,16 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
     from understudy.ladder.planning import planned
 
     dataset = dataset_of(recipe, cache=cache)
-    policy = policy_of(recipe)
+    views = views_of(recipe)
     with _keys_of("data.views"):
-        policy.check_fits(height=dataset.height, width=dataset.width)
+        views.policy.check_fits(height=dataset.height, width=dataset.width)
     ladder = ladder_of(recipe, dataset)
     made = planned(
         ladder,
         dataset,
         seeds=recipe.seeds,
-        policy=policy,
-        view_seed=recipe.data.views.seed,
+        views=views,
+        signals=signals_of(recipe),
         repeat=recipe.repeat,
         ladder_seed=recipe.ladder_seed,
     )
@@ -77,13 +78,23 @@ def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:
         return load(**said, cache=cache)
 
 
-def policy_of(recipe: Recipe) -> ViewPolicy:
-    """The augmentation of a recipe."""
+def views_of(recipe: Recipe) -> ViewsOfEpochs:
+    """The augmentation of a recipe, and which view each epoch shows."""
     from understudy.data.views import ViewPolicy
+    from understudy.data.views import Views as ViewsOfEpochs
 
-    said = recipe.data.views.model_dump(exclude={"seed"})
+    which = {"seed", "distinct", "per_seed"}
+    said = recipe.data.views.model_dump(exclude=which)
     with _keys_of("data.views"):
-        return ViewPolicy(**{**said, "transforms": tuple(said["transforms"])})
+        policy = ViewPolicy(**{**said, "transforms": tuple(said["transforms"])})
+        return ViewsOfEpochs(policy=policy, **recipe.data.views.model_dump(include=which))
+
+
+def signals_of(recipe: Recipe) -> Signals:
+    """How a recipe keeps what teachers say."""
+    from understudy.training.signals import Signals
+
+    return Signals(**recipe.signals.model_dump())
 
 
 @contextlib.contextmanager

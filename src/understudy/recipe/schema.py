@@ -60,6 +60,11 @@ class Views(_Section):
         [], description="torchvision v2 transforms, each {name: ..., ...}"
     )
     seed: Seed = Field(0, description="of the views; apart from the seeds of training")
+    distinct: PositiveInt | None = Field(
+        None,
+        description="stages with teachers see so many different views in turn; null: a new one each epoch",
+    )
+    per_seed: bool = Field(False, description="each seed has views of its own, and shares no signals")
 
 
 class Data(_Section):
@@ -142,6 +147,18 @@ class Teaching(_Section):
     teacher_weights: list[Annotated[float, Field(ge=0, le=1e4)]] | None = None
 
 
+class Signals(_Section):
+    """How what teachers say is kept."""
+
+    dtype: Literal["float16", "float32"] = Field("float16", description="of a kept logit")
+    top_k: PositiveInt | None = Field(
+        None, description="keep only so many logits of a sample, and one number for the rest; null: all"
+    )
+    max_gb: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        None, description="that all signals in the store may take; teachers answer live where they do not fit"
+    )
+
+
 class StageEntry(_Section):
     """One stage of the long form."""
 
@@ -177,6 +194,7 @@ class Recipe(_Section):
     models: Models | None = None
     teaching: Teaching = Field(default_factory=Teaching)
     training: Training = Field(default_factory=Training)
+    signals: Signals = Field(default_factory=Signals)
     controls: list[Control] = Field(description="arms beside the ladder; [scratch, direct] unless said")
     compare: list[Name] | None = Field(
         None,

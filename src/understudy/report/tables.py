@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -14,6 +15,9 @@ from rich.text import Text
 
 from understudy.report import numbers
 from understudy.report.numbers import listing, plain
+
+if TYPE_CHECKING:
+    from understudy.ladder.estimate import Forecast
 
 CONTROL = "direct"  # what a ladder has to beat: the student taught by the teacher alone
 
@@ -321,6 +325,43 @@ def plan_table(rows: Sequence[PlanRow], *, width: int | None = None) -> Table:
         for row in rows
     ]
     return _fitted(columns, cells, title="Plan", below=[_in_all(rows)], width=width)
+
+
+def plan_sentences(forecast: Forecast, *, store: Path, parallel: int) -> list[str]:
+    """What a run would take in all: time, disk, memory; nothing where all is kept already."""
+    if all(estimate.state == "kept" for estimate in forecast.stages.values()):
+        return []
+    time = f"All of it takes about {numbers.duration(forecast.seconds)} here"
+    if parallel > 1:
+        time += f" with --jobs {parallel}"
+    said = [f"{time}, judged by a few steps; a teacher speaks once, for the first stage that needs it."]
+    disk = [f"stages {_mb(forecast.stage_bytes)}"]
+    if forecast.signal_bytes:
+        of = _counted(forecast.teachers, "teacher"), _counted(forecast.views, "view")
+        disk.append(f"signals of {of[0]} on {of[1]} {_mb(forecast.signal_bytes)}")
+    there = forecast.signal_bytes_there
+    said.append(
+        f"The store {store} grows by {_mb(forecast.stage_bytes + forecast.signal_bytes)}: {listing(disk)}"
+        + (f"; {_mb(there)} of signals are there already." if there else ".")
+    )
+    if forecast.live:
+        said.append(
+            "Not all signals find room (signals.max_gb, or the disk): for the rest teachers answer live."
+        )
+    if forecast.memory is not None:
+        said.append(
+            f"Memory peaks at about {_mb(forecast.memory)}: Python with torch, images, networks in training, "
+            "teachers that speak."
+        )
+    return said
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e8 else f"{size / 1e6:.0f} MB"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _in_all(rows: Sequence[PlanRow]) -> str:

@@ -46,7 +46,9 @@ class Step:
         student: runs the student on a batch, in the stage's precision; returns its output.
         hard_loss: the task's loss against the labels, averaged over the labelled examples; a scalar.
         teacher_logits: for positions in the stage's list of teachers, their logits on a batch
-            ``(asked, batch, classes)``, float32, without gradient. Teachers that are not asked are not run.
+            ``(asked, batch, classes)``, float32, without gradient, less their mean over the classes and rounded as
+            they are kept (see ``understudy.Signals``). The usual batch is read where that is kept; other copies and
+            the plain batch are answered at once. Teachers that are not asked are not run.
     """
 
     number: int

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from understudy.data.batches import Batch, batches, epoch_order
 from understudy.data.dataset import Dataset, Split
-from understudy.data.views import PLAIN, View, ViewPolicy
+from understudy.data.views import PLAIN, Views
 from understudy.errors import Interrupted, StageFailed
 from understudy.models.preprocessing import Preprocessing
 from understudy.teaching.method import Method, Step
@@ -27,6 +27,7 @@ from understudy.training.keeping import Kept, Position
 from understudy.training.optimizers import build_optimizer
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
+from understudy.training.signals import Signals
 from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
 
 
@@ -61,13 +62,14 @@ def fit(
     *,
     task: Task,
     dataset: Dataset,
-    policy: ViewPolicy,
-    view_seed: int,
+    views: Views,
     preprocessing: Preprocessing,
     teachers: Sequence[Teacher | Lookup],
     training: Training,
     seed: int,
     folder: Path,
+    signals: Signals | None = None,
+    core_free: Callable[[], bool] = lambda: False,
     progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda sentence: None,
@@ -82,12 +84,14 @@ def fit(
         method: the way to teach.
         task: hard loss and metrics.
         dataset: its training split is learned, its validation split looked at after each epoch, its test split not.
-        policy: augmentation. view_seed: of the views; apart from ``seed``, so that seeds see the same views.
+        views: what each epoch shows.
         preprocessing: the model's.
         teachers: frozen, in the method's order.
         training: with ``precision`` and ``device`` resolved.
         seed: of order, dropout and the method's streams.
         folder: of the stage; holds log and checkpoints.
+        signals: what of the teachers' answers is kept; None: the default form.
+        core_free: whether teachers may speak ahead of the student, in a thread of their own.
         progress: told now and then.
         stop: asked after every batch; True writes a checkpoint and ends.
         say: told what a person should know.
@@ -102,7 +106,6 @@ def fit(
     for module in method.modules().values():
         module.to(device)
     autocast = partial(precision.autocast, training)
-    frozen = FrozenTeachers(teachers, device=device, autocast=autocast)
     optimizer = build_optimizer(
         training, [model, *method.modules().values()], no_decay=method.no_decay(model)
     )
@@ -133,77 +136,88 @@ def fit(
         answers.append((batch, output.float()))
         return answers[-1][1]
 
-    while at.epoch < training.epochs:
-        method.on_epoch(at.epoch)
-        model.train()
-        orders = epoch_order(samples, training.batch_size, seed=seed, epoch=at.epoch)
-        looks = _looks(dataset.train, method, policy, view_seed, at.epoch, orders[at.batch :], training)
-        for copies, plain in looks:
-            group = orders[at.batch - at.batch % training.accumulate :][: training.accumulate]
-            share = len(copies[0].labels) / sum(map(len, group))
-            step = Step(
-                number=at.number,
-                epoch=at.epoch,
-                seed=seed,
-                batches=copies,
-                plain=plain,
-                student=student,
-                hard_loss=task.hard_loss,
-                teacher_logits=frozen.logits,
-            )
-            answers.clear()
-            parts = method.loss(step)
-            if parts and answers:
-                _look_on(at, task, parts, *answers[0])
-            if parts:
-                penalty = method.penalty(model)
-                if penalty is not None:
-                    parts = {**parts, "total": parts["total"] + penalty, "penalty": penalty}
-                (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
-                _note(at, parts, len(copies[0].labels))
-                if not math.isfinite(at.sums["total"]):
-                    raise StageFailed(_not_finite(at, parts, training))
-            else:
-                at.skipped += 1
-            at.batch += 1
-            at.number += 1
-            if at.batch % training.accumulate == 0 or at.batch == batches_an_epoch:
-                if any(parameter.grad is not None for parameter in trained_parameters):
-                    rate = factor(
-                        training.schedule,
-                        step=at.step,
-                        steps=steps,
-                        warmup_steps=round(training.warmup * steps_an_epoch),
-                        milestones=training.milestones,
-                        gamma=training.gamma,
-                    )
-                    for optimizer_group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                        optimizer_group["lr"] = peak * rate
-                    if training.clip is not None:
-                        torch.nn.utils.clip_grad_norm_(trained_parameters, training.clip)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    if average is not None:
-                        average.update_parameters(model)
-                    method.after_step(model, step)
-                at.step += 1
-                # Only between steps of the optimiser: gradients are not part of a checkpoint.
-                if stop():
-                    kept.write(at, seconds=clock.seconds())
-                    raise Interrupted(f"stopped in epoch {at.epoch + 1} of {training.epochs}")
-                if clock.checkpoint_due(training.checkpoint_minutes) and at.batch < batches_an_epoch:
-                    kept.write(at, seconds=clock.seconds())
-            clock.tick(len(copies[0].labels), at, training.epochs, validation, progress)
+    frozen = FrozenTeachers(
+        teachers,
+        dataset=dataset,
+        views=[views.at(epoch) for epoch in range(at.epoch, training.epochs)],
+        training=training,
+        signals=signals or Signals(),
+        core_free=core_free,
+        stop=stop,
+        say=say,
+    )
+    with frozen:
+        while at.epoch < training.epochs:
+            method.on_epoch(at.epoch)
+            model.train()
+            orders = epoch_order(samples, training.batch_size, seed=seed, epoch=at.epoch)
+            looks = _looks(dataset.train, method, views, at.epoch, orders[at.batch :], training)
+            for copies, plain in looks:
+                group = orders[at.batch - at.batch % training.accumulate :][: training.accumulate]
+                share = len(copies[0].labels) / sum(map(len, group))
+                step = Step(
+                    number=at.number,
+                    epoch=at.epoch,
+                    seed=seed,
+                    batches=copies,
+                    plain=plain,
+                    student=student,
+                    hard_loss=task.hard_loss,
+                    teacher_logits=frozen.logits,
+                )
+                answers.clear()
+                parts = method.loss(step)
+                if parts and answers:
+                    _look_on(at, task, parts, *answers[0])
+                if parts:
+                    penalty = method.penalty(model)
+                    if penalty is not None:
+                        parts = {**parts, "total": parts["total"] + penalty, "penalty": penalty}
+                    (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
+                    _note(at, parts, len(copies[0].labels))
+                    if not math.isfinite(at.sums["total"]):
+                        raise StageFailed(_not_finite(at, parts, training))
+                else:
+                    at.skipped += 1
+                at.batch += 1
+                at.number += 1
+                if at.batch % training.accumulate == 0 or at.batch == batches_an_epoch:
+                    if any(parameter.grad is not None for parameter in trained_parameters):
+                        rate = factor(
+                            training.schedule,
+                            step=at.step,
+                            steps=steps,
+                            warmup_steps=round(training.warmup * steps_an_epoch),
+                            milestones=training.milestones,
+                            gamma=training.gamma,
+                        )
+                        for optimizer_group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                            optimizer_group["lr"] = peak * rate
+                        if training.clip is not None:
+                            torch.nn.utils.clip_grad_norm_(trained_parameters, training.clip)
+                        optimizer.step()
+                        optimizer.zero_grad(set_to_none=True)
+                        if average is not None:
+                            average.update_parameters(model)
+                        method.after_step(model, step)
+                    at.step += 1
+                    # Only between steps of the optimiser: gradients are not part of a checkpoint.
+                    if stop():
+                        kept.write(at, seconds=clock.seconds())
+                        raise Interrupted(f"stopped in epoch {at.epoch + 1} of {training.epochs}")
+                    if clock.checkpoint_due(training.checkpoint_minutes) and at.batch < batches_an_epoch:
+                        kept.write(at, seconds=clock.seconds())
+                clock.tick(len(copies[0].labels), at, training.epochs, validation, progress)
 
-        delivered = model if average is None else average.module
-        validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
-        kept.log(_line(at, training, optimizer, method, validation, clock))
-        at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
-        at.seen, at.labelled, at.gradient = {}, 0, {}
-        kept.write(at, seconds=clock.seconds())
-        clock.tick(0, at, training.epochs, validation, progress, epoch_done=True)
-        if stop() and at.epoch < training.epochs:
-            raise Interrupted(f"stopped after epoch {at.epoch} of {training.epochs}")
+            delivered = model if average is None else average.module
+            validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
+            kept.log(_line(at, training, optimizer, method, validation, clock))
+            at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
+            at.seen, at.labelled, at.gradient = {}, 0, {}
+            kept.write(at, seconds=clock.seconds())
+            clock.tick(0, at, training.epochs, validation, progress, epoch_done=True)
+            if stop() and at.epoch < training.epochs:
+                raise Interrupted(f"stopped after epoch {at.epoch} of {training.epochs}")
 
     return Trained(
         model=model if average is None else average.module,
@@ -218,16 +232,15 @@ def fit(
 def _looks(
     split: Split,
     method: Method,
-    policy: ViewPolicy,
-    view_seed: int,
+    views: Views,
     epoch: int,
     orders: list[Any],
     training: Training,
 ) -> Iterator[tuple[list[Batch], Batch | None]]:
     """The copies of each batch that the method asks for, and the plain one where it asks for it."""
     needs = method.needs()
-    views = [View(policy=policy, seed=view_seed, number=epoch, copy=copy) for copy in range(needs.copies)]
-    streams = [batches(split, view, orders, workers=training.workers) for view in views]
+    shown = [views.at(epoch, copy) for copy in range(needs.copies)]
+    streams = [batches(split, view, orders, workers=training.workers) for view in shown]
     if needs.plain:
         streams.append(batches(split, PLAIN, orders, workers=training.workers))
     for together in zip(*streams, strict=True):
@@ -238,7 +251,7 @@ def _looks(
 def _on(batch: Batch, device: str) -> Batch:
     if device == "cpu":
         return batch
-    moved = {
+    moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name, value in vars(batch).items()
         if isinstance(value, Tensor)

@@ -1,0 +1,276 @@
+"""Bulk passes: what teachers say of a whole view is computed once and kept; the loop then only reads rows."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from understudy.data.batches import Batch, batches
+from understudy.data.dataset import Split
+from understudy.data.views import View
+from understudy.errors import Damaged, Interrupted
+from understudy.store.files import CannotWrite
+from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
+from understudy.training.settings import Training
+from understudy.training.signals import Signals
+
+BATCH = 256
+
+
+class Speaking:
+    """Kept answers of teachers, made when they are first needed.
+
+    Answers are paired with a batch by the view that the batch says it shows and by the samples in it, so that a row
+    cannot meet other pixels than those it was computed from. A view is made by whichever process and thread comes
+    first; others wait for it, or make the next one meanwhile. While the student learns, the next view is made in a
+    thread of its own where a core is free.
+
+    Args:
+        files: of the teachers whose answers can be kept, by position.
+        answer: computes live logits of teachers on a batch.
+        load: makes teachers ready to answer, so that a second thread can ask them.
+        split: the training images.
+        views: the view of each epoch to come, in order.
+        training: device, threads and loader processes.
+        signals: what of an answer is kept.
+        core_free: whether work may be done ahead.
+        stop: True ends a bulk pass.
+        say: told what a person should know.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[int, SignalFiles],
+        *,
+        answer: Callable[[Sequence[int], Batch], list[Tensor]],
+        load: Callable[[Iterable[int]], None],
+        split: Split,
+        views: Sequence[View],
+        training: Training,
+        signals: Signals,
+        core_free: Callable[[], bool],
+        stop: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.files = dict(files)
+        self.answer, self.load, self.split = answer, load, split
+        self.training, self.signals = training, signals
+        self.core_free, self.stop, self.say = core_free, stop, say
+        self.views = dict.fromkeys(views)
+        self.following = {one: other for one, other in pairwise(views) if one != other}
+        self.view: View | None = None
+        self.opened: dict[tuple[int, int], dict[str, Tensor]] = {}  # by position and block, of this view
+        self.used: set[int] = set()  # blocks of this view
+        self.unfit: set[tuple[View, int]] = set()  # blocks for which there is no room
+        self.given_up = False  # the disk is full: nothing more is written
+        self.said: set[str] = set()
+        self.thread = ThreadPoolExecutor(
+            1, thread_name_prefix="ahead", initializer=torch.set_num_threads, initargs=(training.threads,)
+        )
+        self.ahead: Future[None] | None = None
+        self.sent: set[int] = set()  # blocks of the next view that are being made ahead
+        self.closing = False
+
+    def close(self) -> None:
+        """Ends what is done ahead."""
+        self.closing = True
+        self.thread.shutdown(wait=True, cancel_futures=True)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def rows(self, which: Sequence[int], batch: Batch) -> dict[int, dict[str, Tensor]]:
+        """What is kept of the teachers' answers to ``batch``, by position; what cannot be kept is left out.
+
+        Raises:
+            Interrupted: ``stop`` said so in the middle of a bulk pass; finished blocks of it are kept.
+        """
+        asked = [position for position in which if position in self.files]
+        if not asked or batch.view is None:
+            return {}
+        if batch.view is not self.view and batch.view != self.view:
+            if batch.view not in self.views:
+                return {}
+            self.view, self.opened, self.used, self.sent = batch.view, {}, set(), set()
+        index = batch.index.cpu()
+        blocks = self._blocks(asked[0], index)
+        if not self.used.issuperset(blocks):
+            self._provide(self.view, blocks)
+            self.used.update(blocks)
+        self._look_ahead(self.view)
+        found = {}
+        for position in asked:
+            if all((position, block) in self.opened for block in blocks):
+                found[position] = self._picked(position, index, blocks)
+        return found
+
+    def _blocks(self, position: int, index: Tensor) -> list[int]:
+        files = self.files[position]
+        if files.blocks == 1:
+            return [0]
+        blocks: list[int] = torch.unique(index // files.block_rows).tolist()
+        return blocks
+
+    def _picked(self, position: int, index: Tensor, blocks: Sequence[int]) -> dict[str, Tensor]:
+        parts = self.opened[position, blocks[0]]
+        if self.files[position].blocks == 1:
+            return {name: value[index] for name, value in parts.items()}
+        picked = {name: value.new_empty((len(index), *value.shape[1:])) for name, value in parts.items()}
+        for block in blocks:
+            rows = self.files[position].rows(block)
+            here = (index >= rows.start) & (index < rows.stop)
+            for name, value in self.opened[position, block].items():
+                picked[name][here] = value[index[here] - rows.start]
+        return picked
+
+    def _provide(self, view: View, blocks: Collection[int]) -> None:
+        """Opens ``blocks`` of ``view`` of every teacher; makes what is not there and fits."""
+        if self.ahead is not None:
+            self.ahead.result()
+            self.ahead = None
+        for _ in range(2):  # what is damaged is made again, once
+            self._make(view, blocks)
+            damaged = False
+            for position, files in self.files.items():
+                for block in blocks:
+                    if (position, block) in self.opened:
+                        continue
+                    try:
+                        self.opened[position, block] = files.read(view.number, block)
+                    except FileNotFoundError:  # there is no room for it
+                        continue
+                    except Damaged as error:
+                        damaged = True
+                        self.say(f"{error}: it is made again")
+                        files.discard(view.number, block)
+            if not damaged:
+                break
+
+    def _look_ahead(self, view: View) -> None:
+        """Has the next view made in the other thread, as far as this one is used."""
+        after = self.following.get(view)
+        if after is None or self.used <= self.sent:
+            return
+        if self.ahead is not None:
+            if not self.ahead.done():
+                return
+            self.ahead.result()
+        # transforms draw from torch's global generator, which belongs to the student meanwhile
+        if after.policy.transforms or not self.core_free():
+            return
+        blocks = self.used - self.sent
+        self.sent |= blocks
+        if self._missing(after, blocks):
+            self.load(self.files)
+            self.ahead = self.thread.submit(self._make, after, blocks, wait=False)
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def _missing(self, view: View, blocks: Iterable[int]) -> list[tuple[int, int]]:
+        """Positions and blocks that are not there and could be."""
+        if self.given_up:
+            return []
+        return [
+            (position, block)
+            for block in blocks
+            if (view, block) not in self.unfit
+            for position, files in self.files.items()
+            if not files.there(view.number, block)
+        ]
+
+    def _make(self, view: View, blocks: Collection[int], *, wait: bool = True) -> None:
+        """Makes what is missing; waits for what another process makes meanwhile, or makes the next view."""
+        if self._missing(view, blocks) and wait:
+            self.load(self.files)
+        while missing := self._missing(view, blocks):
+            made = [self._make_block(view, block) for block in sorted({block for _, block in missing})]
+            if any(made) or not self._missing(view, blocks):
+                continue
+            if not wait:
+                return
+            after = self.following.get(view)
+            others = {block for _, block in self._missing(after, blocks)} if after is not None else set()
+            if after is None or not any(self._make_block(after, block) for block in sorted(others)[:1]):
+                self._check_stop()
+                time.sleep(0.02)
+
+    def _make_block(self, view: View, block: int) -> bool:
+        """Makes one block for each teacher that misses it and that no other process is at; whether there was one."""
+        with contextlib.ExitStack() as locks:
+            mine = []
+            for position, files in self.files.items():
+                if files.there(view.number, block) or not locks.enter_context(files.lock(view.number)):
+                    continue
+                if not files.there(view.number, block):  # asked again: another process may have just made it
+                    mine.append(position)
+            if not mine:
+                return False
+            if not self._fits(view, block, mine):
+                return True
+            self._tell()
+            try:
+                self._speak(mine, view, block)
+            except CannotWrite as error:
+                self.given_up = True
+                self._say_once(
+                    f"teachers answer live from here on, because their answers cannot be kept: {error}"
+                )
+            return True
+
+    def _speak(self, positions: Sequence[int], view: View, block: int) -> None:
+        """Asks teachers about one block of a view, and keeps their answers."""
+        rows = self.files[positions[0]].rows(block)
+        orders = [
+            np.arange(start, min(start + BATCH, rows.stop)) for start in range(rows.start, rows.stop, BATCH)
+        ]
+        said: dict[int, list[dict[str, Tensor]]] = {position: [] for position in positions}
+        for batch in batches(self.split, view, orders, workers=self.training.workers):
+            self._check_stop()
+            for position, answer in zip(positions, self.answer(positions, batch), strict=True):
+                kept = self.signals.encode(answer)
+                said[position].append({name: value.cpu() for name, value in kept.items()})
+        for position in positions:
+            parts = said.pop(position)
+            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            self.files[position].write(view.number, block, whole)
+
+    def _check_stop(self) -> None:
+        if self.closing or self.stop():
+            raise Interrupted("stopped while teachers spoke")
+
+    def _fits(self, view: View, block: int, positions: Sequence[int]) -> bool:
+        files = self.files[positions[0]]
+        size = len(files.rows(block)) * files.row_bytes * len(positions)
+        bound = self.signals.max_gb
+        if bound is not None and size_of_signals(files.store) + size > bound * 1e9:
+            why = f"signals.max_gb is {bound:g}"
+        elif size > free_bytes(files.store):
+            why = f"the disk of {files.store.folder} has no room to spare"
+        else:
+            return True
+        self.unfit.add((view, block))
+        self._say_once(f"teachers answer live where their answers cannot be kept: {why}")
+        return False
+
+    def _tell(self) -> None:
+        files = next(iter(self.files.values()))
+        size = files.view_bytes * len(self.files)
+        who = (
+            "the teacher's answers" if len(self.files) == 1 else f"the answers of {len(self.files)} teachers"
+        )
+        views = len(self.views)
+        self._say_once(
+            f"{who} to {views} {'view' if views == 1 else 'views'} of {files.samples} images are kept as they are "
+            f"needed ({size / 1e6:.1f} MB a view)"
+        )
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self.said:
+            self.said.add(sentence)
+            self.say(sentence)
