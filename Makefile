@@ -99,7 +99,7 @@ docs: $(VENV)/.stamp-docs ## the documentation as a site/ folder; a broken link 
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-bench: ## the benchmarks: there are none yet
-	@echo "There are no benchmarks yet."
+bench: $(VENV)/.stamp-core ## steps and whole ladders against a usual distillation loop (hours; ARGS=--quick for a trend)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: fmt-check lint types test docs ## everything that has to hold before a commit

@@ -1,4 +1,4 @@
-"""The benchmarks: ``python -m benchmarks [--only NAME ...] [--quick] [--out FILE] [--plots FOLDER] [--data FILE]``."""
+"""The benchmarks: ``python -m benchmarks [--only NAME ...] [--quick] [--out FILE] [--plots FOLDER]``, see ``--help``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"there is no figure {name!r}; there are: {', '.join(FIGURES)}.", file=sys.stderr)
             return 2
     size = SIZES["tiny" if asked.tiny else "quick" if asked.quick else "full"]
+    if asked.epochs is not None:
+        size = replace(size, epochs=asked.epochs)
     report: dict[str, Any] = {
         "command": shlex.join(
             ["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tiny", action="store_true", help="just see that all of it runs; the figures mean nothing"
     )
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each training in whole ladders")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw growth curves as SVG")
     parser.add_argument("--data", metavar="FILE", help="an .npz file of real images instead of made-up ones")

@@ -75,13 +75,14 @@ def write_npz(path: Path, data: Data, *, validation: int, test: int) -> None:
 
 
 def _cut_npz(path: Path, source: Path, *, train: int, test: int) -> None:
+    """Some images of a file, drawn at random: a file may have them in order of their classes."""
+    stream = np.random.default_rng(0)
+    cut: dict[str, np.ndarray] = {}
     with np.load(source, allow_pickle=False) as file:
-        cut = {
-            f"{what}_{part}": file[f"{what}_{part}"][:count]
-            for part, count in (("train", train), ("test", test))
-            for what in ("x", "y")
-        }
-    np.savez(path, **cut)
+        for part, count in (("train", train), ("test", test)):
+            rows = stream.permutation(len(file[f"y_{part}"]))[:count]
+            cut |= {f"{what}_{part}": file[f"{what}_{part}"][rows] for what in ("x", "y")}
+    np.savez(path, x_train=cut["x_train"], y_train=cut["y_train"], x_test=cut["x_test"], y_test=cut["y_test"])
 
 
 def network(name: str, dataset: Dataset) -> nn.Module:

@@ -26,7 +26,7 @@ from understudy.data import Dataset, load
 from understudy.data.views import ViewPolicy, Views
 from understudy.errors import BadInput, StageFailed
 from understudy.ladder import Network, Stage
-from understudy.ladder.estimate import estimates
+from understudy.ladder.estimate import forecast
 from understudy.ladder.graph import Job
 from understudy.ladder.graph import warnings as warnings_of
 from understudy.ladder.make import make, rebuilt
@@ -199,7 +199,7 @@ def test_logits_cost_nothing_and_warn_of_nothing(logits: Path, dataset: Dataset,
     made = jobs_of([given(logits), stage("student", "teacher")], dataset)
     assert (made[0].cost.parameters, made[0].cost.multiply_adds) == (0, 0)
     assert warnings_of(made) == []
-    assert estimates(made, store=Store(tmp_path), dataset=dataset)[made[0].key].seconds == 0
+    assert forecast(made, store=Store(tmp_path), dataset=dataset).stages[made[0].key].seconds < 0.01
 
 
 # --- rows of logits -------------------------------------------------------------------------------------------------

@@ -152,5 +152,7 @@ def test_those_of_another_version_are_refused_before_anything_runs(tmp_path: Pat
     folder = tmp_path / "signals" / key
     folder.mkdir(parents=True)
     (folder / "signals.json").write_text('{"version": 99}')
-    with pytest.raises(BadInput, match=r"have format 99, this understudy reads format 1\. Remove that folder"):
+    with pytest.raises(
+        BadInput, match=r"have format 99, this understudy reads format 1\. Remove that folder"
+    ):
         keys(tmp_path, dataset)

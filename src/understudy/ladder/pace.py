@@ -90,9 +90,9 @@ def training_pace(job: Job, dataset: Dataset) -> Pace:
     few = replace(
         dataset, train=_some(dataset.train, _BATCHES * size), validation=_some(dataset.validation, 0)
     )
-    # at next to no learning rate, so that no step goes astray
+    # more epochs than there is time for, at next to no learning rate, so that no step goes astray
     brief = replace(
-        training, epochs=100_000, batch_size=max(2, size), lr=1e-9, accumulate=1, workers=0, warmup=0.0
+        training, epochs=1000, batch_size=max(2, size), lr=1e-9, accumulate=1, workers=0, warmup=0.0
     )
     watch = _Watch(training.device)
     before = anonymous_bytes() or 0
@@ -147,16 +147,18 @@ def looking_pace(job: Job, dataset: Dataset) -> Pace:
 def voice(teacher: Job, job: Job, dataset: Dataset) -> Voice:
     """Lets the network of ``teacher``, with any weights, answer some images as it would for ``job``.
 
-    In a thread of its own, as teachers speak ahead of their student: memory is a thread's own, and not used again by
-    others.
+    Where teachers may speak ahead of their student that is in a thread of its own, here too: memory that a thread had
+    is not used again by others.
     """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_voice, teacher, job, dataset).result()
-
-
-def _voice(teacher: Job, job: Job, dataset: Dataset) -> Voice:
     training = job.stage.training
     assert training is not None
+    if training.device == "cuda" or 2 * training.threads > cores():
+        return _voice(teacher, job, dataset, training)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_voice, teacher, job, dataset, training).result()
+
+
+def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voice:
     size = min(_affordable(teacher.cost.multiply_adds, BATCH), len(dataset.train))
     view = job.views.at(0)
     network = teacher.stage.network

@@ -202,9 +202,7 @@ def _checked(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if (
-            not path.exists()
-        ):  # it is opened twice, for its header and to be mapped, and was removed in between
+        if not path.exists():  # removed between its two openings, one for the header and one to map it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         raise Damaged(f"{path} cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict):

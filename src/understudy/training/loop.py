@@ -290,12 +290,16 @@ def _look_on(at: Position, task: Task, parts: Mapping[str, Tensor], batch: Batch
     """Notes how the student does on its own training images, and once an epoch which part pulls how much."""
     if at.batch == 0:
         at.gradient = gradient_shares(parts, output)
-    labelled = batch.labels >= 0
-    if batch.share is None and bool(labelled.any()):
-        count = int(labelled.sum())
-        for name, value in task.metrics(output.detach()[labelled], batch.labels[labelled]).items():
-            at.seen[name] = at.seen.get(name, 0.0) + value * count
-        at.labelled += count
+    if batch.share is not None:
+        return
+    labels, answers = batch.labels, output.detach()
+    if bool((labels < 0).any()):
+        known = labels >= 0
+        labels, answers = labels[known], answers[known]
+    if len(labels):
+        for name, value in task.metrics(answers, labels).items():
+            at.seen[name] = at.seen.get(name, 0.0) + value * len(labels)
+        at.labelled += len(labels)
 
 
 def _not_finite(at: Position, parts: Mapping[str, Tensor], training: Training) -> str:
