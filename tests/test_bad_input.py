@@ -73,6 +73,18 @@ def recipe(here: Path, text: str, name: str = "bad.yaml") -> Path:
 BOTH = pytest.mark.parametrize("command", ["run", "plan"])
 
 
+@BOTH
+def test_signals_that_another_version_kept(here: Path, refusal: Refusal, command: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "r.yaml", "--quiet"])
+    assert ended.value.code == 0
+    marker = next((here / "runs" / ".store" / "signals").rglob("signals.json"))
+    marker.write_text(marker.read_text("utf-8").replace('"version": 1', '"version": 7'), "utf-8")
+    said = refusal(command, "r.yaml", "--set", "teaching.temperature=2", "--out", "runs/other")
+    assert f"the teacher signals in runs/.store/signals/{marker.parent.name} have format 7" in said
+    assert "Remove that folder (they are made again)" in said
+
+
 # --- keys and values ------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +127,13 @@ BOTH = pytest.mark.parametrize("command", ["run", "plan"])
         ("data.validation=-.inf", "data.validation is -inf; a finite number is needed."),
         ("data.views.crop=100", "data.views.crop is 100, but the images have 8x8 pixels"),
         ("data.views.transforms=[{name: Nonsense}]", "Nonsense"),
+        ("data.views.distinct=0", "data.views.distinct is 0; it should be at least 1."),
+        ("data.views.distinct=2.5", "data.views.distinct is 2.5; it should be a whole number."),
+        ("signals.top_k=0", "signals.top_k is 0; it should be at least 1."),
+        ("signals.top_k=99", "signals.top_k is 99 and there are "),
+        ("signals.dtype=float64", 'signals.dtype is "float64"; it can be float16, float32.'),
+        ("signals.max_gb=-1", "signals.max_gb is -1; it should be at least 0."),
+        ("signals.topk=3", "Did you mean 'top_k'?"),
         ("data.mean=[0.5, 0.5, 0.5]", "data.mean is (0.5, 0.5, 0.5); it is 1 number"),
         ("data.train_images=1", "train_images"),
         ("data.columns={image: a}", "data.columns is for hub data sets only"),

@@ -64,20 +64,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "losses/soft_targets.py",
         "losses/test_soft_targets.py",
         faults={
-            "T instead of T squared": ("return temperature**2 * (weights", "return temperature * (weights"),
-            "KL the wrong way round": (
-                "F.kl_div(student.expand_as(teachers), teachers,",
-                "F.kl_div(teachers, student.expand_as(teachers),",
-            ),
-            "teachers get a gradient": ("teacher_logits.detach().to(", "teacher_logits.to("),
-            "KL divided by the number of classes": ("log_target=True).sum(-1)", "log_target=True).mean(-1)"),
+            "T instead of T squared": ("(temperature**2 * weights", "(temperature * weights"),
+            "divergence of another than the teacher": (".mul_(targets).sum(-1)", ".mul_(now.exp()).sum(-1)"),
+            "gradient of the wrong sign": ("(now - student)", "(student - now)"),
+            "KL divided by the number of classes": (".mul_(targets).sum(-1)", ".mul_(targets).mean(-1)"),
             "student is not softened": (
                 "student_logits.to(number_format) / temperature",
                 "student_logits.to(number_format)",
             ),
             "weights of teachers are ignored": (
-                "(weights.to(divergence.dtype).unsqueeze(1) * divergence).sum(0)",
-                "divergence.sum(0)",
+                "(temperature**2 * weights.to(number_format)).view(-1, 1, 1)",
+                "temperature**2",
             ),
             "computed in half precision": (
                 "torch.promote_types(student_logits.dtype, torch.float32)",
@@ -235,14 +232,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 "Classification(label_smoothing=stage.training.label_smoothing).definition()",
                 "Classification().definition()",
             ),
-            "key forgets the seed of views": (
-                '"policy": policy.definition(), "seed": view_seed,',
-                '"policy": policy.definition(), "seed": 0,',
-            ),
-            "key forgets the policy of views": (
-                'views = {"policy": policy.definition(),',
-                'views = {"policy": bool(policy.definition()),',
-            ),
+            "key forgets how teachers are heard": ("        **heard,\n", ""),
+            "untaught stages see few views too": ("taught=bool(teachers)", "taught=True"),
             "key forgets the training": (
                 '"training": stage.training.definition(),',
                 '"training": stage.training.epochs,',
@@ -332,8 +323,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 "key in store.leased():",
             ),
             "a dry run removes": (
-                "            if not dry_run:\n                # Renamed",
-                "            if True:\n                # Renamed",
+                "        if not dry_run:\n            # Renamed",
+                "        if True:\n            # Renamed",
             ),
             "the newest go first": ("in sorted(stages):", "in sorted(stages, reverse=True):"),
         },
@@ -352,23 +343,136 @@ MUTANTS: tuple[Mutant, ...] = (
         },
     ),
     *in_file(
+        "data/views.py",
+        "ladder/test_graph.py",
+        "data/test_views.py",
+        faults={
+            "key forgets the seed of views": (
+                '"policy": self.policy.definition(), "seed": self.seed,',
+                '"policy": self.policy.definition(), "seed": 0,',
+            ),
+            "key forgets the policy of views": (
+                'said = {"policy": self.policy.definition(),',
+                'said = {"policy": bool(self.policy.definition()),',
+            ),
+            "few distinct views are all of them": ("epoch % self.distinct", "epoch"),
+            "seeds with views of their own share them": (
+                'stream_seed(self.seed, "views", seed) if self.per_seed',
+                'stream_seed(self.seed, "views", 0) if self.per_seed',
+            ),
+        },
+    ),
+    *in_file(
         "training/teachers.py",
         "training/test_teachers.py",
+        "training/test_speaking.py",
         faults={
-            "teachers stay in train mode": (".eval().requires_grad_(False)", ".requires_grad_(False)"),
-            "teachers are computed with gradients": (
-                "    @torch.no_grad()\n    def logits",
-                "    def logits",
-            ),
-            "parameters of teachers take gradients": (".eval().requires_grad_(False)", ".eval()"),
             "all teachers share the first one's preprocessing": (
                 "if teacher.preprocessing not in prepared:",
                 "prepared = {teacher.preprocessing: next(iter(prepared.values()))} if prepared else {}\n"
                 "            if not prepared:",
             ),
-            "logits in the networks' number format": (
-                "(prepared[teacher.preprocessing]).float()",
-                "(prepared[teacher.preprocessing])",
+            "small batches are not filled up": ("_ROWS_A_THREAD = 16", "_ROWS_A_THREAD = 1"),
+            "threads do not count in filling up": (
+                "_ROWS_A_THREAD * (self.training.threads if",
+                "_ROWS_A_THREAD * (1 if",
+            ),
+            "live teachers are not heard as kept ones": (
+                "kept[position] = self.signals.encode(answer)",
+                'kept[position] = {"logits": answer - answer.mean(1, keepdim=True)}',
+            ),
+            "what a file said is not heard as others are": (
+                "self.known[position] = signals.encode(teacher.answers)",
+                'self.known[position] = {"logits": teacher.answers}',
+            ),
+            "answers come in the order in which they were found": (
+                "for position in which])",
+                "for position in kept])",
+            ),
+        },
+    ),
+    *in_file(
+        "training/speaking.py",
+        "training/test_speaking.py",
+        faults={
+            "answers of the last view go with this one": (
+                "if batch.view is not self.view and batch.view != self.view:",
+                "if self.view is None:",
+            ),
+            "a view that is none of this stage's is looked up": (
+                "if batch.view not in self.views:",
+                "if False:",
+            ),
+            "rows in the order of the batch": (
+                "{name: value[index] for name, value in parts.items()}",
+                "{name: value[: len(index)] for name, value in parts.items()}",
+            ),
+            "blocks begin one row late": ("[index[here] - rows.start]", "[index[here] - rows.start - 1]"),
+            "a full disk is written to again": ("self.given_up = True", "self.given_up = False"),
+            "no bound on what is kept": ("> bound * 1e9", "> bound * 1e18"),
+            "the last of the disk is taken": ("elif size > free_bytes(files.store):", "elif False:"),
+            "transforms are drawn beside the student": ("after.policy.transforms or not", "not"),
+            "a bulk pass does not stop": ("if self.closing or self.stop():", "if self.closing:"),
+            "what is damaged stays": ("                        files.discard(view.number, block)\n", ""),
+        },
+    ),
+    *in_file(
+        "training/signals.py",
+        "training/test_signals.py",
+        faults={
+            "the mean is kept": ("exact - exact.mean(dim=1, keepdim=True)", "exact"),
+            "each other class has all that remains": (" - math.log(logits.shape[1] - largest)", ""),
+            "the largest are among the others": ("centred.scatter(1, classes, -math.inf)", "centred"),
+            "overflow": (
+                "values.clamp(-_LARGEST, _LARGEST) if number == torch.float16 else values",
+                "values",
+            ),
+            "answers that are no numbers are kept": (
+                "if not bool(torch.isfinite(logits).all()):",
+                "if False:",
+            ),
+        },
+    ),
+    *in_file(
+        "ladder/spoken.py",
+        "ladder/test_spoken.py",
+        faults={
+            "signals of any teacher": ('"teacher": teacher.key,', '"teacher": "",'),
+            "signals of any views": ('"views": views,', '"views": bool(views),'),
+            "signals of any number format": ('"precision": training.precision,', '"precision": "",'),
+            "signals of any number of threads": ('"threads": training.threads,', '"threads": 1,'),
+            "signals of any release of torch": ('"torch": torch.__version__,', '"torch": "",'),
+            "signals of any data": ('"data": dataset.fingerprint,', '"data": "",'),
+            "signals in any form": ('"kept": job.signals.definition(classes=classes),', '"kept": "",'),
+            "few views are others": ('    views.pop("distinct", None)', "    views"),
+        },
+    ),
+    *in_file(
+        "store/signals.py",
+        "store/test_signals.py",
+        "training/test_speaking.py",
+        faults={
+            "the last hundredth of a disk is not left": ("usage.free - usage.total // 100", "usage.free"),
+            "what a file holds is not checked": ('said.get("sha256") != hash_of_tensors(tensors)', "False"),
+            "a file of another view is believed": (
+                "said != sealed(said) or {name: said.get(name) for name in expected} != expected",
+                "said != sealed(said)",
+            ),
+        },
+    ),
+    *in_file(
+        "models/folding.py",
+        "models/test_folding.py",
+        faults={
+            "a layer that is used twice is folded": (
+                "once = self.calls[layer] == self.calls[name] == 1",
+                "once = True",
+            ),
+            "a layer that others read is folded": ("self.readers[layer] == {name}", "True"),
+            "folded without a check": ("return pairs if bool(close) else []", "return pairs"),
+            "mean and variance change places": (
+                "_wide(normalisation.running_mean),\n        _wide(normalisation.running_var),",
+                "_wide(normalisation.running_var),\n        _wide(normalisation.running_mean),",
             ),
         },
     ),

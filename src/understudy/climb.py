@@ -18,6 +18,7 @@ from understudy.ladder.make import rebuilt
 from understudy.ladder.planning import planned
 from understudy.ladder.runner import Outcome, Watcher
 from understudy.ladder.runner import run as run_jobs
+from understudy.ladder.spoken import signals_of
 from understudy.ladder.stopping import Stopper
 from understudy.outcome import RunResult, outcome_of
 from understudy.recipe import check, read_file
@@ -361,6 +362,7 @@ def _run(
     quiet: bool,
     command: str,
 ) -> RunResult:
+    signals_of(what.jobs, store=store, dataset=what.dataset)  # refuses those of another version
     store.prepare()
     with Stopper(hours) as stopper:
         if out is None:

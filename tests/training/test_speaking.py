@@ -6,6 +6,7 @@ import errno
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -454,3 +455,34 @@ def test_transforms_are_not_drawn_ahead(tmp_path: Path, monkeypatch: pytest.Monk
         for view in views:
             ready.logits([0], batch_of(DATA.train, view, np.arange(4)))
     assert set(asked) == {threading.get_ident()}
+
+
+class Streamed:
+    """Images that have to be fetched by loader processes."""
+
+    in_memory = False
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def fetch(self, index: np.ndarray) -> np.ndarray:
+        return self.pixels[index].copy()
+
+
+def test_what_is_kept_does_not_depend_on_who_fetches_the_images(tmp_path: Path) -> None:
+    pixels = DATA.train.images.fetch(np.arange(len(DATA.train)))
+    streamed = replace(DATA, train=replace(DATA.train, images=Streamed(pixels)))
+    for workers in (0, 1):
+        with FrozenTeachers(
+            teachers(1, tmp_path / str(workers), signals=DEFAULT),
+            dataset=streamed if workers else DATA,
+            views=[AUGMENTED.at(0)],
+            training=training(workers=workers),
+            signals=DEFAULT,
+        ) as ready:
+            ready.logits([0], batch_of(DATA.train, AUGMENTED.at(0), np.arange(4)))
+    one, other = ((next((tmp_path / str(n)).rglob("view-*"))).read_bytes() for n in (0, 1))
+    assert one == other

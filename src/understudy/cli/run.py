@@ -145,6 +145,7 @@ def _run(
 
     from understudy.climb import climb
     from understudy.ladder.graph import warnings
+    from understudy.ladder.spoken import signals_of
     from understudy.ladder.stopping import Stopper
     from understudy.recipe.building import build
     from understudy.report.events import Events
@@ -156,6 +157,7 @@ def _run(
     keep_pages()
     kept = Store(store_of(out, store))
     built = build(recipe, cache=kept.folder / "data" if kept.folder.is_dir() else None)
+    signals_of(built.jobs, store=kept, dataset=built.dataset)  # refuses those of another version
     kept.prepare()
     command = command_line()
     if json:
