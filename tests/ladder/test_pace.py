@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,8 +106,7 @@ def test_a_teacher_is_heard_with_any_weights(
     assert found.image > 0
 
 
-def test_a_step_that_does_not_end_ends_the_measuring(dataset: Dataset) -> None:
-    """One batch an epoch: there is no step but the whole epoch."""
+def test_where_an_epoch_is_one_batch_it_is_the_step(dataset: Dataset) -> None:
     (job,) = jobs_of([stage("one", training=training(batch_size=64))], dataset, views=VIEWS)
     found = pace.training_pace(job, dataset)
     assert found.lap is not None
@@ -190,11 +188,11 @@ def test_some_samples_are_from_all_over_the_split() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which is what a test says it is."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    yield now
+    return now
 
 
 def test_steps_and_epochs_are_told_apart(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +226,12 @@ def test_steps_and_epochs_are_told_apart(clock: list[float], monkeypatch: pytest
 def test_the_first_steps_are_for_warming_up(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_SECONDS", 8.0)
     watch = _Watch("cpu")
+    for seconds in (50, 5, 1, 1, 1):
+        clock[0] += seconds
+        assert not watch()
+    clock[0] += 1
     with pytest.raises(pace._EnoughError):
-        for seconds in (50, 5, 1, 1, 1, 1, 1):
-            clock[0] += seconds
-            watch()
+        watch()
     assert watch.steps == [1, 1, 1, 1]
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from understudy.ladder.estimate import Estimate, Forecast
 from understudy.report.tables import (
     PlanRow,
     compare_table,
     different_data,
+    plan_sentences,
     plan_table,
     problems,
     summary_table,
@@ -199,6 +202,52 @@ def test_a_plan_fits(width: int) -> None:
 
 def test_an_empty_plan_is_said_to_be_empty() -> None:
     assert "nothing to do" in "\n".join(printed(plan_table([], width=80), 80))
+
+
+def foretold(**changed: Any) -> Forecast:
+    said: dict[str, Any] = {
+        "stages": {
+            "a": Estimate(state="kept", seconds=0.0, bytes=0),
+            "b": Estimate(state="to do", seconds=100.0, bytes=2_300_000),
+        },
+        "seconds": 130.0,
+        "signal_bytes": 10_000_000,
+        "views": 2,
+        "teachers": 3,
+        "signal_bytes_there": 0,
+        "live": False,
+        "memory": 1_234_567_890,
+    }
+    return Forecast(**{**said, **changed})
+
+
+def sentences(*, parallel: int = 1, **changed: Any) -> list[str]:
+    return plan_sentences(foretold(**changed), store=Path("runs/.store"), parallel=parallel)
+
+
+def test_a_plan_says_what_time_disk_and_memory_a_run_takes() -> None:
+    assert sentences() == [
+        "All of it takes about 2 min 10 s here, judged by a few steps; a teacher speaks once, for the first stage that "
+        "needs it.",
+        "The store runs/.store grows by 12.3 MB: stages 2.3 MB and signals of 3 teachers on 2 views 10.0 MB.",
+        "Memory peaks at about 1235 MB: Python with torch, images, networks in training, teachers that speak.",
+    ]
+    assert sentences(parallel=2)[0].startswith("All of it takes about 2 min 10 s here with --jobs 2,")
+
+
+def test_a_plan_says_what_signals_are_there_and_for_which_there_is_no_room() -> None:
+    _, disk, live, _ = sentences(signal_bytes_there=5_000_000, live=True, teachers=1, views=1)
+    assert disk.endswith("signals of 1 teacher on 1 view 10.0 MB; 5.0 MB of signals are there already.")
+    assert live.endswith("for the rest teachers answer live.")
+    assert sentences(signal_bytes=0)[1] == "The store runs/.store grows by 2.3 MB: stages 2.3 MB."
+
+
+def test_a_plan_is_silent_about_memory_where_the_system_is() -> None:
+    assert not any("Memory" in sentence for sentence in sentences(memory=None))
+
+
+def test_a_plan_with_nothing_to_do_foretells_nothing() -> None:
+    assert sentences(stages={"a": Estimate(state="kept", seconds=0.0, bytes=0)}) == []
 
 
 def test_health_warnings_are_said_once_with_the_stages_they_are_about() -> None:

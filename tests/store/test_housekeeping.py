@@ -17,6 +17,7 @@ from tests.store.stages import (
     key_for,
     unfinished_stage,
 )
+from understudy.cli import main
 from understudy.store import Store, files, signals
 from understudy.store.files import CannotWrite
 from understudy.store.housekeeping import finished, gc, size_of, verify, verify_signals
@@ -631,3 +632,73 @@ def test_signals_of_another_format_are_named_once_and_stay(
     assert content_of(store.folder) == before
     assert gc(store, only_signals=True).signals == 3  # age and size do not depend on what is in them
     assert there(places) == [False, False]
+
+
+# --- what the commands say of signals ----------------------------------------------------------------------------
+
+
+def said_by(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> list[str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["store", *(str(word) for word in words)])
+    assert ended.value.code == status
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_list_ends_with_how_much_there_is(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    last = said_by(capsys, 0, "ls", "--store", store.folder)[-1]
+    assert last == f"0 stages, 0 unfinished, 0.0 MB in {store.folder}, no signals"
+    spoken(store, 0, 0, 0)
+    kept = SignalFiles(store=store, key="b", definition={}, samples=50_000, row_bytes=20)
+    for block in (0, 1):
+        kept.write(0, block, {"logits": torch.zeros(len(kept.rows(block)), 10).half()})
+    last = said_by(capsys, 0, "ls", "--store", store.folder)[-1]
+    assert last == (
+        f"0 stages, 0 unfinished, 0.7 MB in {store.folder}; of it 0.7 MB are signals: "
+        "4 views in 5 files, of 2 pairs of a teacher and a way to look"
+    )
+
+
+def test_cleaning_says_what_went_and_what_stays(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    finished_stage(store, 1, days=2)
+    spoken(store, 2, 0, 2)
+    words = ("gc", "--store", store.folder)
+    assert said_by(capsys, 0, *words) == [
+        "removed 0 stages, 0 files of signals (0.0 MB) and 0 leftovers, 0.0 MB together"
+    ]
+    assert said_by(capsys, 0, *words, "--older-than", 1, "--dry-run") == [
+        key_for(1),
+        "would remove 1 stages, 2 files of signals (0.0 MB) and 0 leftovers, 0.0 MB together",
+    ]
+    with store.lease([signals_of(store).key]):
+        assert said_by(capsys, 0, *words, "--signals", "--older-than", 1) == [
+            "removed 0 stages, 0 files of signals (0.0 MB) and 0 leftovers, 0.0 MB together; "
+            "2 files of signals in use stay"
+        ]
+        with store.lease([key_for(1)]):
+            assert said_by(capsys, 0, *words, "--max-gb", 0)[-1].endswith(
+                "; 1 stages and 3 files of signals in use stay"
+            )
+    assert said_by(capsys, 0, *words, "--signals") == [
+        "removed 0 stages, 3 files of signals (0.0 MB) and 0 leftovers, 0.0 MB together"
+    ]
+    assert store.keys() == [key_for(1)]
+
+
+def test_the_look_at_all_files_names_damaged_signals(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_stage(store, 1)
+    _, places = spoken(store, 0, 0)
+    words = ("verify", "--store", store.folder)
+    assert said_by(capsys, 0, *words) == [
+        "2 files of signals are whole, 0 damaged",
+        "1 stages are whole, 0 damaged",
+    ]
+    flip(places[1])
+    assert said_by(capsys, 1, *words) == [
+        f"{places[1]} does not have the checksum written in it; removed",
+        "1 files of signals are whole, 1 damaged",
+        "1 stages are whole, 0 damaged",
+    ]
+    assert there(places) == [True, False]
+    assert said_by(capsys, 0, *words)[0] == "1 files of signals are whole, 0 damaged"

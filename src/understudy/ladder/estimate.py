@@ -54,8 +54,8 @@ class Forecast:
         signal_bytes_there: of those that are read and kept already.
         live: whether some find no room, so that teachers answer in the steps.
         memory: bytes at the peak, over all processes, that no file stands behind: Python with torch, the images in
-            memory, networks with gradients, optimiser and activations, teachers that speak, signals being made. None
-            where the system does not tell.
+            memory, networks with gradients, optimiser and activations, teachers that speak, signals being made; not
+            loader processes, nor memory of a GPU. None where the system does not tell.
     """
 
     stages: dict[str, Estimate]
@@ -220,8 +220,8 @@ def _work(job: Job, store: Store, dataset: Dataset, measured: _Measured, said: _
 
 def _batches_done(store: Store, key: str) -> int | None:
     """How far the newest checkpoint is; None where there is none."""
-    names = [path.name for path in (store.place(key) / CHECKPOINTS).glob("[0-9]*")]
-    return max((int("".join(re.findall(r"^\d+", name))) for name in names), default=None)
+    names = [path.name for path in (store.place(key) / CHECKPOINTS).glob("*")]
+    return max((int(found[0]) for name in names if (found := re.match(r"\d+", name))), default=None)
 
 
 # --- what teachers say ----------------------------------------------------------------------------------------------
@@ -242,6 +242,7 @@ class _Said:
 
     def __init__(self, store: Store, dataset: Dataset, measured: _Measured) -> None:
         self.store, self.dataset, self.measured = store, dataset, measured
+        self.free, self.size = free_bytes(store), size_of_signals(store)
         self.missing: dict[tuple[str, int], int] = {}  # blocks, by key and number of the view
         self.views: set[View] = set()
         self.teachers: set[str] = set()
@@ -311,9 +312,8 @@ class _Said:
         return self.missing[name]
 
     def _room(self, job: Job) -> int:
-        room = free_bytes(self.store)
-        if job.signals.max_gb is not None:
-            room = min(room, int(job.signals.max_gb * 1e9) - size_of_signals(self.store))
+        bound = job.signals.max_gb
+        room = self.free if bound is None else min(self.free, int(bound * 1e9) - self.size)
         return room - self.bytes
 
 
