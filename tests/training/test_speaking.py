@@ -339,6 +339,24 @@ def test_what_is_damaged_is_made_again_and_said(tmp_path: Path) -> None:
     assert cut.name in damaged[0]
 
 
+def test_what_is_removed_before_it_is_read_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = trained(tmp_path / "live", None)
+    original, removed = SignalFiles.read, []
+
+    def read(self: SignalFiles, view: int, block: int) -> dict[str, Tensor]:
+        if not removed:
+            removed.append(self.path(view, block))
+            removed[0].unlink()
+        return original(self, view, block)
+
+    monkeypatch.setattr(SignalFiles, "read", read)
+    kept = trained(tmp_path / "kept", tmp_path / "store")
+    assert same_tensors(weights(live), weights(kept))
+    assert len(kept_files(tmp_path / "store")) == 3
+
+
 def test_signals_of_another_version_are_refused(tmp_path: Path) -> None:
     trained(tmp_path / "first", tmp_path / "store")
     (marker,) = (tmp_path / "store").rglob("signals.json")

@@ -134,22 +134,24 @@ class Speaking:
         if self.ahead is not None:
             self.ahead.result()
             self.ahead = None
-        for _ in range(2):  # what is damaged is made again, once
+        for _ in range(2):  # what is damaged, or was removed in between, is made again, once
             self._make(view, blocks)
-            damaged = False
+            again = False
             for position, files in self.files.items():
                 for block in blocks:
                     if (position, block) in self.opened:
                         continue
                     try:
                         self.opened[position, block] = files.read(view.number, block)
-                    except FileNotFoundError:  # there is no room for it
-                        continue
+                    except FileNotFoundError:
+                        again |= (
+                            not self.given_up and (view, block) not in self.unfit
+                        )  # else there is no room
                     except Damaged as error:
-                        damaged = True
+                        again = True
                         self.say(f"{error}: it is made again")
                         files.discard(view.number, block)
-            if not damaged:
+            if not again:
                 break
 
     def _look_ahead(self, view: View) -> None:
