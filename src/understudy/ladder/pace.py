@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
 
 _SECONDS = 0.6  # of steps, for each network and way of teaching it
+_LOOK = 256  # images at once where a network is looked at
 _BATCHES = 16  # in an epoch that is measured, or fewer where the data have fewer
 _MULTIPLY_ADDS = 2e11  # in one measured step, or about: slow networks are measured on smaller batches
 
@@ -159,7 +160,7 @@ def voice(teacher: Job, job: Job, dataset: Dataset) -> Voice:
 
 
 def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voice:
-    size = min(_affordable(teacher.cost.multiply_adds, BATCH), len(dataset.train))
+    size = min(_affordable(teacher.cost.multiply_adds, BATCH[training.device]), len(dataset.train))
     view = job.views.at(0)
     network = teacher.stage.network
     with _as_in_a_stage(training):
@@ -181,7 +182,7 @@ def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voic
 
 def drawing_seconds(job: Job, dataset: Dataset) -> float:
     """Seconds to fetch an image of the training split and to draw its view."""
-    order = np.arange(min(BATCH, len(dataset.train)))
+    order = np.arange(min(_LOOK, len(dataset.train)))
     return _median(lambda: batch_of(dataset.train, job.views.at(0), order)) / len(order)
 
 
@@ -261,7 +262,7 @@ def _as_in_a_stage(training: Training) -> Iterator[None]:
 
 def _looks(model: nn.Module, job: Job, dataset: Dataset, training: Training) -> dict[str, float]:
     found = {}
-    size = _affordable(job.cost.multiply_adds, BATCH)
+    size = _affordable(job.cost.multiply_adds, _LOOK)
     for name in ("validation", "test"):
         split: Split = getattr(dataset, name)
         if not len(split):
