@@ -15,7 +15,7 @@ import pytest
 from tests.ladder.tiny import jobs_of, made_up, network, small_network, stage, states, training, weights_of
 from understudy.data import Dataset
 from understudy.errors import BadInput
-from understudy.ladder import Network
+from understudy.ladder import Network, workers
 from understudy.ladder.graph import Job
 from understudy.ladder.runner import Outcome, Watcher, run
 from understudy.ladder.workers import Event, Processes
@@ -203,3 +203,36 @@ def test_a_factory_that_the_other_process_does_not_find_fails_its_stage_with_a_s
     assert "a worker process cannot find what it is made of" in message
     assert "No module named 'only_known_here'" in message
     assert "run with --jobs 1" in message
+
+
+@pytest.mark.parametrize(
+    ("cores", "running", "threads", "free"),
+    [
+        (2, 1, 1, True),
+        (2, 2, 1, False),
+        (1, 1, 1, False),
+        (4, 2, 1, True),
+        (4, 3, 1, False),
+        (4, 1, 4, False),
+    ],
+)
+def test_teachers_speak_ahead_where_each_running_job_has_a_core_to_spare(
+    monkeypatch: pytest.MonkeyPatch, dataset: Dataset, cores: int, running: int, threads: int, free: bool
+) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: cores)
+    (job,) = jobs_of([stage("a", training=training(threads=threads))], dataset)
+    assert workers._core_free(job, running) is free
+
+
+def test_how_many_jobs_run_is_known_to_all_processes(dataset: Dataset, tmp_path: Path) -> None:
+    places = Processes(2, store=tmp_path, dataset=dataset, stop=lambda: False)
+    (job,) = jobs_of([stage("a")], dataset)
+    try:
+        assert places.running.value == 0
+        places.submit(job)
+        assert places.running.value == 1
+        while not any(event.kind == "done" for event in places.events(timeout=0.2)):
+            pass
+        assert places.running.value == 0
+    finally:
+        places.close()
