@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION = 1
 RECORD = "signals.json"
 BLOCK_ROWS = 1 << 14
-BLOCK_BYTES = 32 << 20  # a block is held in memory while it is made
+BLOCK_BYTES = 16 << 20  # a block is held in memory while it is made
 LOCKS = 16  # views of a folder share this many lock files
 _NAME = re.compile(r"view-([0-9]{6,})-block-([0-9]{5,})\.safetensors")
 

@@ -232,16 +232,18 @@ class Speaking:
         orders = [
             np.arange(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)
         ]
-        said: dict[int, list[dict[str, Tensor]]] = {position: [] for position in positions}
+        said: dict[int, dict[str, Tensor]] = {position: {} for position in positions}
         for batch in batches(self.split, view, orders, workers=self.training.workers):
             self._check_stop()
+            here = batch.index - rows.start
             for position, answer in zip(positions, self.answer(positions, batch), strict=True):
-                kept = self.signals.encode(answer)
-                said[position].append({name: value.cpu() for name, value in kept.items()})
+                for name, value in self.signals.encode(answer).items():
+                    if name not in said[position]:
+                        shape = len(rows), *value.shape[1:]
+                        said[position][name] = torch.empty(shape, dtype=value.dtype)
+                    said[position][name][here] = value.cpu()
         for position in positions:
-            parts = said.pop(position)
-            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            self.files[position].write(view.number, block, whole)
+            self.files[position].write(view.number, block, said.pop(position))
 
     def _check_stop(self) -> None:
         if self.closing or self.stop():
