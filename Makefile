@@ -72,7 +72,7 @@ test: $(VENV)/.stamp-dev ## the test suite, without the tests that take minutes 
 $(VENV)-extras/.stamp: pyproject.toml
 	@echo "installing understudy with all extras into $(VENV)-extras"
 	@$(VENV)-extras/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)-extras
-	@$(VENV)-extras/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --editable ".[dev,vision,hub,export,track]"
+	@$(VENV)-extras/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --editable ".[dev,vision,hub,export,compress,track]"
 	@$(VENV)-extras/bin/python tools/torchvision_cpu.py
 	@touch $@
 

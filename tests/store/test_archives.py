@@ -23,8 +23,9 @@ from tests.store.stages import (
 )
 from understudy.errors import BadInput, Damaged, UnderstudyError
 from understudy.store import Store, files
+from understudy.store.archives import export, import_
 from understudy.store.files import CannotWrite
-from understudy.store.housekeeping import export, import_, verify
+from understudy.store.housekeeping import verify
 from understudy.store.keys import key_of
 from understudy.store.results import CHECKPOINTS, METRICS, OUTPUTS, RECORD, VERSION, WEIGHTS, sealed
 from understudy.store.signals import SignalFiles, signals_folder

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -142,3 +145,24 @@ def test_a_step_of_sgd_is_the_formula() -> None:
         velocity = 0.5 * velocity + gradient
         weight -= 0.1 * (gradient + 0.5 * velocity)
         assert layer.weight.item() == pytest.approx(weight, rel=1e-6)
+
+
+ONE_STEP = """
+import sys, torch
+from understudy.training import Training
+from understudy.training.optimizers import build_optimizer
+layer = torch.nn.Linear(2, 2)
+for name in ("sgd", "adamw"):
+    optimizer = build_optimizer(Training(optimizer=name), [layer])
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+compiled = torch.compile(layer, backend="eager")
+print(bool(torch.equal(compiled(torch.ones(1, 2)), layer(torch.ones(1, 2)))))
+"""
+
+
+def test_an_optimiser_does_not_import_the_compiler_and_leaves_it_usable() -> None:
+    run = subprocess.run([sys.executable, "-c", ONE_STEP], capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == ["False", "True"], run.stderr

@@ -131,7 +131,7 @@ def export(
 ) -> None:
     """Writes kept stages into one file for another machine; signals stay, they are made again there."""
     from understudy.report.result import read_result
-    from understudy.store import housekeeping
+    from understudy.store import archives, housekeeping
 
     kept = _open_store(store)
     chosen = [kept.find(key) for key in keys or []]
@@ -139,7 +139,7 @@ def export(
         chosen += [stage["key"] for stage in read_result(of)["stages"] if stage["state"] == "done"]
     if not keys and of is None:
         chosen = [result.key for result in housekeeping.finished(kept)]
-    say(f"{housekeeping.export(kept, chosen, archive)} stages written to {archive}")
+    say(f"{archives.export(kept, chosen, archive)} stages written to {archive}")
 
 
 def import_(
@@ -147,7 +147,7 @@ def import_(
     store: StoreFolder = None,
 ) -> None:
     """Takes over stages from another machine, each checked."""
-    from understudy.store import Store, housekeeping
+    from understudy.store import Store, archives
 
-    taken, there = housekeeping.import_(Store(store or Path("runs") / ".store"), archive)
+    taken, there = archives.import_(Store(store or Path("runs") / ".store"), archive)
     say(f"{taken} stages taken over, {there} were there already")

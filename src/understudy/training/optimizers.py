@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,6 +53,32 @@ def build_optimizer(
         {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    built: torch.optim.Optimizer
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
-    return torch.optim.AdamW(groups, lr=training.lr, betas=(training.momentum, 0.999))
+        sgd = _without_compiler(torch.optim.SGD)
+        built = sgd(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+    else:
+        built = _without_compiler(torch.optim.AdamW)(groups, lr=training.lr, betas=(training.momentum, 0.999))
+    return built
+
+
+@cache
+def _without_compiler(kind: type[Any]) -> type[Any]:
+    """An optimiser that does not import torch's compiler, three seconds of CPU in each process that trains.
+
+    ``step`` imports it in order to break the compiler's graph, which nobody makes here, and then does its work without
+    gradients; other members have a wrapper that imports it at their first call. Both are passed by, the work is the
+    same. A torch that wraps otherwise is used as it is.
+    """
+    for member in vars(torch.optim.Optimizer).values():
+        plain = getattr(member, "__wrapped__", None)
+        if (
+            plain is not None
+            and "torch._dynamo" not in sys.modules
+            and not hasattr(plain, "__dynamo_disable")
+        ):
+            plain.__dynamo_disable = plain
+    step = kind.step
+    while hasattr(step, "__wrapped__"):
+        step = step.__wrapped__
+    return type(kind.__name__, (kind,), {"step": torch.no_grad()(step)})
