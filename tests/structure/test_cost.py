@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from understudy.errors import BadInput
 from understudy.models import build
-from understudy.structure.cost import Cost, cost
+from understudy.structure.cost import Cost, cost, layer_costs
 
 
 def test_a_convolution_and_a_linear_layer_are_counted_by_hand() -> None:
@@ -165,3 +167,71 @@ def test_importing_the_counter_does_not_import_torch() -> None:
 
     program = "import sys, understudy.structure.cost; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_layers_add_up_and_stand_in_the_order_of_their_calls() -> None:
+    model = build("resnet-20", classes=100)
+    found = layer_costs(model, channels=3, size=(32, 32))
+    assert found.total == cost(model, channels=3, size=(32, 32))
+    assert sum(layer.multiply_adds for layer in found.layers) == found.total.multiply_adds
+    assert sum(layer.parameters for layer in found.layers) == found.total.parameters
+    first, second = found.layers[:2]
+    assert (first.name, first.kind, first.output) == ("stem.conv", "Conv2d", (16, 32, 32))
+    assert (first.parameters, first.multiply_adds) == (16 * 27, 16 * 27 * 1024)
+    assert (second.name, second.parameters, second.multiply_adds) == ("stem.norm", 32, 0)
+    assert found.layers[-1].output == (100,)
+
+
+def test_work_of_a_forward_method_is_its_own_modules() -> None:
+    found = layer_costs(nn.Sequential(Attention(), nn.Flatten(), nn.Linear(128, 2)), channels=8, size=(4, 4))
+    assert [(layer.name, layer.multiply_adds) for layer in found.layers] == [
+        ("0", 4096),
+        ("1", 0),
+        ("2", 256),
+    ]
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.back = nn.Conv2d(4, 16, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = images + self.back(self.wide(images))
+        return out
+
+
+def test_peak_memory_counts_what_is_alive_together() -> None:
+    """By hand, in float32 of 2x2 images: at most the image, the wide map and what becomes of it."""
+    model = Residual()
+    found = layer_costs(model, channels=4, size=(2, 2))
+    image, wide = 4 * 4 * 4, 16 * 4 * 4
+    assert found.peak_activation_bytes == image + wide + image
+    halves = layer_costs(model.half(), channels=4, size=(2, 2))
+    assert 2 * halves.peak_activation_bytes == found.peak_activation_bytes
+
+
+def test_what_is_done_in_place_takes_no_more_memory() -> None:
+    def peak(inplace: bool) -> int:
+        model = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(inplace=inplace))
+        return layer_costs(model, channels=1, size=(4, 4)).peak_activation_bytes
+
+    assert peak(inplace=False) - peak(inplace=True) == 8 * 16 * 4
+
+
+def test_counting_leaves_no_hook_and_works_in_inference_mode() -> None:
+    model = build("resnet-8", classes=10)
+    usual = cost(model, channels=3, size=(32, 32))
+    with torch.inference_mode():
+        assert cost(model, channels=3, size=(32, 32)) == usual
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys; from torch import nn; from understudy.structure.cost import cost;"
+        "cost(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), channels=3, size=(8, 8));"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "False", run.stderr
