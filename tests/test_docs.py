@@ -236,7 +236,7 @@ def options() -> set[str]:
 
 @pytest.mark.parametrize("span", [s for s in SPANS if re.match(r"--[a-z]", s.text)], ids=str)
 def test_every_option_that_is_named_exists(span: Snippet) -> None:
-    for word in re.findall(r"--[a-z-]+", span.text):
+    for word in re.findall(r"--[a-z0-9-]+", span.text):
         assert word in options(), f"{span}: {span.text}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.callbacks import Callback, Caller, OnError, check_callbacks, together
 from understudy.errors import BadInput, Interrupted, StageFailed, listed, suggestion
 from understudy.ladder.graph import Job, Ladder, Repeat, warnings
-from understudy.ladder.make import rebuilt
+from understudy.ladder.networks import rebuilt
 from understudy.ladder.planning import planned
 from understudy.ladder.runner import Outcome, Watcher
 from understudy.ladder.runner import run as run_jobs
@@ -29,6 +29,7 @@ from understudy.report.page import write_report
 from understudy.report.progress import Display
 from understudy.report.result import read_result
 from understudy.report.run_folder import (
+    INT8,
     RECIPE,
     RESULT,
     alone,
@@ -174,6 +175,16 @@ def _made(
         withdraw(out)
     else:
         deliver(out, chosen, store=store, dataset=what.dataset)
+        rounded = [
+            one
+            for one in outcomes
+            if one.job.stage.quantised
+            and one.job.start
+            and one.job.start.key == chosen.job.key
+            and one.result
+        ]
+        for one in rounded:
+            deliver(out, one, store=store, dataset=what.dataset, name=INT8)
     result = written(outcomes)
     if chosen is not None:
         card.write_card(out)

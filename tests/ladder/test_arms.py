@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -29,10 +30,19 @@ def test_the_words_are_those_of_a_recipe() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name != "paths"])
 def test_every_arm_ends_in_a_student_of_its_name(name: str) -> None:
-    stages = arm(name, MATERIAL)
+    assistants = tiny.ASSISTANTS[:1] if name == "pacemaker" else tiny.ASSISTANTS
+    stages = arm(
+        name, replace(MATERIAL, assistants=assistants, uniform=tiny.STUDENT, alone=([], tiny.STUDENT))
+    )
     assert (stages[-1].name, stages[-1].role) == (name, "student")
     assert stages[-1].network == tiny.STUDENT.network
     Ladder(tuple(stages), (name,))
+
+
+@pytest.mark.parametrize("name", ["uniform", "structure_alone"])
+def test_controls_of_structures_need_one(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} goes with structure"):
+        arm(name, MATERIAL)
 
 
 def test_an_unknown_arm_and_a_missing_teacher_are_named() -> None:

@@ -29,7 +29,8 @@ from understudy.ladder import Network, Stage
 from understudy.ladder.estimate import forecast
 from understudy.ladder.graph import Job
 from understudy.ladder.graph import warnings as warnings_of
-from understudy.ladder.make import make, rebuilt
+from understudy.ladder.make import make
+from understudy.ladder.networks import rebuilt
 from understudy.models import build
 from understudy.models.frozen_files import open_network
 from understudy.recipe import check, read_text

@@ -268,6 +268,8 @@ def test_an_own_module_can_be_every_stage(dataset: Dataset, store: Store) -> Non
         "classes": 4,
         "channels": 1,
         "size": [8, 8],
+        "strip": None,
+        "strip_part": "all",
         "factory": True,
     }
     assert result.record["model"] == "mine"

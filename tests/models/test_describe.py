@@ -127,6 +127,23 @@ def test_a_wide_resnet_is_rebuilt_from_its_layers_and_wiring(name: str) -> None:
     assert "conv2(relu2(norm2(conv1(a)))) + shortcut" in description["wiring"]
 
 
+@pytest.mark.parametrize("width", [0.3, 1.0])
+def test_a_mobilenet_is_rebuilt_from_its_layers_and_wiring(width: float) -> None:
+    model, description, tensors = described("mobilenet_v2", width=width)
+    run = ByName(description, tensors)
+    images = torch.randn(3, 3, 16, 20)
+    x = run.chain("stem.conv stem.norm stem.relu", images)
+    for block in dict.fromkeys(name.rpartition(".")[0] for name in run.blocks() if name.count(".") == 2):
+        e = x
+        if f"{block}.expand.conv" in run:
+            e = run.chain(f"{block}.expand.conv {block}.expand.norm {block}.expand.relu", x)
+        d = run.chain(f"{block}.depthwise.conv {block}.depthwise.norm {block}.depthwise.relu", e)
+        out = run.chain(f"{block}.project.conv {block}.project.norm", d)
+        x = out + run(f"{block}.shortcut", x) if f"{block}.shortcut" in run else out
+    assert torch.equal(run.chain("last.conv last.norm last.relu pool flatten head", x), model(images))
+    assert "plus B.shortcut(x) where" in description["wiring"]
+
+
 def test_what_it_was_built_with_is_kept_and_layers_have_real_widths() -> None:
     _, description, _ = described("plain_cnn-2")
     assert description["name"] == "plain_cnn-2"

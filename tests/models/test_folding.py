@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -95,6 +95,7 @@ def pair(inputs: int = 3, outputs: int = 8) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
         ("resnet-20", 1.0, 0),
         ("vgg-8", 0.25, 0),
         ("vgg-16", 0.25, 0),
+        ("mobilenet_v2", 0.25, 0),
         # the first of a block's two and the last of all normalise sums
         ("wrn-10-1", 1.0, 4),
         ("wrn-16-2", 1.0, 6),
@@ -714,6 +715,10 @@ def test_any_stack_gives_the_same_answers_in_float64(stack: nn.Sequential, seed:
                     tensor.sub_(0.8)
     model = stack.double().eval().requires_grad_(False)
     example = images(3, channels=2, size=9, generator=drawn).double()
+    try:
+        model(example)
+    except RuntimeError:  # circular padding of more pixels than are left
+        assume(False)
     result = folded(model, example)
     # directly after a layer, and that only once: identity is no operator
     order = [module for module in model if not isinstance(module, nn.Identity)]

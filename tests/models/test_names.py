@@ -50,6 +50,7 @@ def test_wide_resnets_beyond_the_listed_ones_are_names_too(name: str) -> None:
         ("wrn-4-1", "DEPTH 10"),
         ("wrn-40", "wrn-DEPTH-FACTOR"),
         ("vgg-19", "vgg-8, vgg-11, vgg-13, vgg-16"),
+        ("mobilenet_v2-1", "mobilenet_v2, whose size is set by width"),
     ],
 )
 def test_a_size_that_a_family_lacks_is_answered_with_those_it_has(name: str, possible: str) -> None:
@@ -72,6 +73,8 @@ def test_a_size_that_a_family_lacks_is_answered_with_those_it_has(name: str, pos
         ("wrn40-2", "wrn-40-2"),
         ("wrn_16_2", "wrn-16-2"),
         ("vgg8", "vgg-8"),
+        ("mobilenetv2", "mobilenet_v2"),
+        ("MobileNet-v2", "mobilenet_v2"),
     ],
 )
 def test_a_name_written_differently_gets_the_nearest_one(name: str, meant: str) -> None:

@@ -345,7 +345,7 @@ def test_an_unknown_compat_is_refused() -> None:
     [
         (
             "trainig={}",
-            "trainig is no key. Possible: version, data, ladder, models, teaching, training, signals, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
+            "trainig is no key. Possible: version, data, ladder, models, structure, quantise, teaching, training, signals, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
         ),
         ("training.lrr=1", "training.lrr is no key."),
         (
@@ -355,11 +355,11 @@ def test_an_unknown_compat_is_refused() -> None:
         ("models.assistants.0.widht=2", "models.assistants.0.widht is no key."),
         (
             "ladder.shape=denes",
-            "ladder.shape is \"denes\"; it can be scratch, direct, chain, dense, paths. Did you mean 'dense'?",
+            "ladder.shape is \"denes\"; it can be scratch, direct, chain, dense, paths, pacemaker. Did you mean 'dense'?",
         ),
         (
             "controls=[scratch, dircet]",
-            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense, label_smoothing, early_teacher, mean_teachers, logit_std, dkd. Did you mean 'direct'?",
+            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense, uniform, structure_alone, label_smoothing, early_teacher, mean_teachers, logit_std, dkd. Did you mean 'direct'?",
         ),
         (
             "models.student.name=resnet20",

@@ -209,6 +209,8 @@ def _told(result: dict[str, Any], *, classes: int = 3, examples: int = 3, size: 
         stage |= {"analysis": {}, "warnings": [], "curve": []}
         if stage["state"] != "done":
             continue
+        if stage.get("choice"):  # nothing was trained
+            continue
         accuracy = stage["test"]["accuracy"]
         reached.setdefault(stage["name"], {})[stage["seed"]] = accuracy
         wobble = [0.02 * math.sin(7 * epoch + stage["seed"]) for epoch in range(1, 61)]
@@ -283,3 +285,127 @@ def thirty_seeds(made_up: Results) -> dict[str, Any]:
         for arm in DENSE
     ]
     return made_up(tuple(arms))
+
+
+WIDE, MIDDLE, NARROW = (
+    41_300_000,
+    22_600_000,
+    12_300_000,
+)  # multiply-adds of the whole network, and of two structures
+
+# a ladder of structures: what the whole network is searched for, and what is made of it
+SHAPED: tuple[Arm, ...] = (
+    ("teacher", "teacher", "mobilenet_v2", (), 2_351_972, WIDE, (0.6512,)),
+    ("structure/search 1", "assistant", "mobilenet_v2", ("teacher",), 2_351_972, WIDE, (0.6431,)),
+    ("structure/search 3", "assistant", "mobilenet_v2", ("teacher",), 2_351_972, WIDE, (0.6212,)),
+    ("structure 0.548x MAC", "assistant", "mobilenet_v2 0.548x MAC", (), 1_402_120, MIDDLE, (0.0412,)),
+    ("structure", "assistant", "mobilenet_v2 0.3x MAC", (), 702_345, NARROW, (0.0123,)),
+    (
+        "dense/mobilenet_v2 0.548x MAC",
+        "assistant",
+        "mobilenet_v2 0.548x MAC",
+        ("teacher",),
+        1_402_120,
+        MIDDLE,
+        (0.6468,),
+    ),
+    (
+        "dense",
+        "student",
+        "mobilenet_v2 0.3x MAC",
+        ("teacher", "dense/mobilenet_v2 0.548x MAC"),
+        702_345,
+        NARROW,
+        (0.6342, 0.6373, 0.6311),
+    ),
+    ("scratch", "student", "mobilenet_v2 0.3x MAC", (), 702_345, NARROW, (0.60, 0.605, 0.595)),
+    ("direct", "student", "mobilenet_v2 0.3x MAC", ("teacher",), 702_345, NARROW, (0.62, 0.623, 0.617)),
+    ("uniform", "student", "mobilenet_v2 x0.52", ("teacher",), 690_001, 12_250_000, (0.611, 0.615, 0.609)),
+    (
+        "int8",
+        "student",
+        "mobilenet_v2 0.3x MAC",
+        ("dense", "teacher"),
+        702_345,
+        NARROW,
+        (0.6331, 0.636, 0.63),
+    ),
+)
+
+
+def _choice(budget: float, layers: int, *, dropped: int = 1) -> dict[str, Any]:
+    """What a stage that chose says of it: later layers lose more, and some are dropped."""
+    widths = []
+    for number in range(layers):
+        before = 16 * 2 ** min(6, 7 * number // layers) * (3 if number % 3 == 1 else 1)
+        after = max(1, round(before * (1 - (1 - budget) * (number + 1) / layers)))
+        part = ("stem", *(f"stage{part}" for part in range(1, 7)), "head")[min(7, 8 * number // layers)]
+        name = f"{part}.{number % 4}.{('expand', 'depthwise', 'project')[number % 3]}.conv"
+        gone = layers // 2 < number <= layers // 2 + dropped
+        widths.append({"layer": name, "before": before, "after": 0 if gone else after})
+    return {
+        "search": "structure/search 3",
+        "budget": {"multiply_adds": budget},
+        "whole": {"parameters": 2_351_972, "multiply_adds": WIDE},
+        "reached": {"multiply_adds": 0.9932},
+        "threshold": 0.012345,
+        "widths": widths,
+        "candidates": [
+            {"search": f"structure/search {strength}", "validation": found, "threshold": 0.01 * strength}
+            | {"reached": {"multiply_adds": 0.99}}
+            for strength, found in ((1, 0.0381), (3, 0.0412))
+        ],
+    }
+
+
+def _shaped(*, layers: int = 53) -> dict[str, Any]:
+    """The content of ``result.json`` of a ladder of structures, with two budgets and two searches."""
+    result = _result(SHAPED, controls=("scratch", "direct", "uniform", "int8"))
+    budgets = {"structure 0.548x MAC": 0.548, "structure": 0.3}
+    for stage in result["stages"]:
+        if stage["name"] in budgets:
+            stage |= {"choice": _choice(budgets[stage["name"]], layers), "epochs": 0}
+    for entry in result["summary"]:
+        if entry["name"] in budgets:
+            entry["epochs"] = 0
+    searches = ("structure/search 1", "structure/search 3")
+    students = ("dense", "scratch", "direct", "int8")
+    edges = [("teacher", search, "starts") for search in searches]
+    edges += [(search, chosen, "chooses") for chosen in budgets for search in searches]
+    edges += [("structure 0.548x MAC", "dense/mobilenet_v2 0.548x MAC", "shapes")]
+    edges += [("structure", student, "shapes") for student in students]
+    edges += [("dense", "int8", "starts")]
+    result["ladder"]["edges"] += [
+        {"from": source, "to": target, "kind": kind} for source, target, kind in edges
+    ]
+    return result
+
+
+@pytest.fixture
+def shaped() -> Results:
+    """Makes the content of a ``result.json`` whose students have structures that were found; ``layers`` of each."""
+    return _shaped
+
+
+def _deploy() -> dict[str, Any]:
+    """The content of ``deploy.json`` beside it: three forms."""
+    rows = []
+    for form, size, test, differing, median in (
+        ("float32", 2_812_345, 0.6342, 0, 1.21),
+        ("int8 after training", 812_345, 0.6121, 41, 0.55),
+        ("int8 distilled", 812_400, 0.6331, 22, 0.56),
+    ):
+        rows.append(
+            {"form": form, "runtime": "onnxruntime", "file": f"student {form}.onnx".replace(" ", "-")}
+            | {"bytes": size, "test": {"accuracy": test}, "validation": {"accuracy": test + 0.01}}
+            | {"differing": differing, "peak_bytes": 45_678_901, "note": ""}
+            | {"latency": {"median_ms": median, "p95_ms": median + 0.11, "threads": 1}}
+        )
+    student = {"name": "dense", "seed": 1, "key": "f" * 40}
+    return {"version": 1, "student": student, "machine": "a made-up processor, 2 cores", "rows": rows}
+
+
+@pytest.fixture
+def deploy() -> Results:
+    """Makes the content of a ``deploy.json`` of the delivered student of all these results."""
+    return _deploy

@@ -111,3 +111,11 @@ def test_an_axis_that_points_upwards_has_its_largest_value_on_top() -> None:
     axis = scale([1, 2], start=200, end=10)
     assert axis is not None
     assert axis(2) < axis(1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(11.0, 44.0), (0.69, 2.4), (0.52, 1.3), (100.0, 220.0)])
+def test_figures_of_about_one_size_still_have_ticks_that_stand_apart(low: float, high: float) -> None:
+    axis = Scale(low=low, high=high, start=46, end=388, log=True)
+    places = [axis(tick.value) for tick in ticks(axis, most=7)]
+    assert 2 <= len(places) <= 7
+    assert all(right - left > 30 for left, right in pairwise(places))

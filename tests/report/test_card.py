@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from understudy.errors import BadInput
 from understudy.models import build
 from understudy.models.describe import architecture_of
-from understudy.report.card import escaped, write_card
+from understudy.report.card import write_card
 
 Results = Callable[..., dict[str, Any]]
 EVIL = "- # <b>x</b> *y* [z](http://e.org) `c` | ![i](j) www.e.org &amp; _k_ \\"
@@ -232,11 +232,6 @@ def test_names_cannot_become_markup(made_up: Results, told: Results, tmp_path: P
     assert text.count(EVIL) >= 12
 
 
-def test_escaping_keeps_what_is_plain() -> None:
-    for plain in ("dense/plain_cnn-8 x0.25", "wrn-40-2", "a (b), c: 5 %", "Größe → 猫"):
-        assert escaped(plain) == plain
-
-
 def test_without_a_recipe_the_card_is_written_all_the_same(made_up: Results, tmp_path: Path) -> None:
     how = part(card_of(tmp_path, made_up(), recipe="a: [1"), "How")
     assert "Training: 60 epochs" in how
@@ -273,3 +268,38 @@ def test_a_missing_student_is_named(made_up: Results, tmp_path: Path) -> None:
     (tmp_path / "student.json").unlink()
     with pytest.raises(BadInput, match=r"student\.json cannot be read"):
         write_card(tmp_path)
+
+
+def test_files_of_the_student_have_a_table(
+    shaped: Results, deploy: Results, told: Results, tmp_path: Path
+) -> None:
+    (tmp_path / "deploy.json").write_text(json.dumps(deploy()), "utf-8")
+    device = part(card_of(tmp_path, told(shaped())), "On a device")
+    assert (
+        "| form | test, % | validation, % | other answers | size | median, ms | p95, ms | memory | file |"
+        in device
+    )
+    assert "| int8 after training | 61.21 | 62.21 | 41 | 812 kB | 0.550 | 0.660 | 45.7 MB |" in device
+    assert "Measured on a made-up processor, 2 cores." in device
+    assert "not how long they take" in device
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": 1, "rows": []}', None])
+def test_without_figures_of_files_there_is_no_such_part(
+    content: str | None, made_up: Results, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "deploy.json").write_text(content, "utf-8")
+    assert "On a device" not in card_of(tmp_path, made_up())
+
+
+def test_a_structure_is_said_and_what_was_never_trained_is_in_no_table(
+    shaped: Results, tmp_path: Path
+) -> None:
+    card = card_of(tmp_path, shaped())
+    assert (
+        "- Structure, found by structure/search 3: budget: at most 12.4 MMAC, 0.3 of the whole network’s 41.3. What is "
+        "left has 12.3 MMAC and 702k parameters: 99.3 % of the multiply-adds allowed\n"
+    ) in part(card, "What it is")
+    assert "| structure/search 3 |" in part(card, "Its figures")
+    assert "| structure |" not in part(card, "Its figures")

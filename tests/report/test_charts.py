@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import combinations
-from xml.etree import ElementTree
 
 import pytest
 
+from tests.report.pictures import mark_places, of_class, parsed, places_of, size_of
 from understudy.report import charts
-from understudy.report.charts import LINE, Line, Mark, Row, text_width
+from understudy.report.charts import Line, Row
+from understudy.report.frame import SHAPE_OF, SHAPES
+from understudy.report.kinds import KINDS
 
 EVIL = "<script>alert('1')</script>&\"\x1b[31m\n"
 SHARED = (0.0, 100.0)
 
 
-def parsed(chart: str) -> ElementTree.Element:
-    return ElementTree.fromstring(chart)
-
-
-def of_class(chart: str, name: str) -> list[ElementTree.Element]:
-    return [one for one in parsed(chart).iter() if name in (one.get("class") or "").split()]
-
-
-def size_of(chart: str) -> tuple[float, float]:
-    _, _, width, height = map(float, (parsed(chart).get("viewBox") or "").split())
-    return width, height
-
-
-def places_of(path: str) -> list[tuple[float, float]]:
-    """Points of a path of M and L with figures, absolute."""
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)]
-
-
-def mark_places(chart: str) -> list[tuple[float, float]]:
-    found = []
-    for mark in of_class(chart, "mark"):
-        x, y = re.findall(r"-?[\d.]+", mark.get("transform") or "")
-        found.append((float(x), float(y)))
-    return found
-
-
 def curves(*lines: Line, **options: object) -> str:
     told = {"kind": "student", "about": "a", "x_label": "epoch", "y_label": "accuracy, %", **options}
     return charts.curves(lines, **told)  # type: ignore[arg-type]
-
-
-def mark(x: float | None, y: float | None, name: str = "m", **options: object) -> Mark:
-    return Mark(**{"x": x, "y": y, "name": name, "kind": "student", "about": name, **options})  # type: ignore[arg-type]
-
-
-def scatter(*marks: Mark, **options: object) -> str:
-    return charts.scatter(marks, about="a", x_label="parameters", y_label="accuracy, %", **options)  # type: ignore[arg-type]
 
 
 def test_curves_stay_inside_their_frame_and_rise_upwards() -> None:
@@ -97,7 +64,6 @@ def test_nothing_to_draw_is_an_empty_text() -> None:
     nothing = Line(points=[(1, None), (2, math.nan)], kind="mean", about="")
     assert curves(nothing) == curves() == ""
     assert curves(nothing, y_range=(0.0, 1.0), x_range=(0.0, 1.0)) == ""
-    assert scatter() == scatter(mark(None, 1.0), mark(0, 1.0), mark(10, None), mark(10, math.nan)) == ""
     assert charts.rows([], about="", x_label="") == ""
     assert (
         charts.rows([Row(name="a", kind="student", about="", dots=[None])], about="", x_label="", reference=0)
@@ -123,66 +89,8 @@ def test_charts_side_by_side_can_share_their_range() -> None:
     assert one == other
 
 
-def test_a_scatter_places_larger_costs_to_the_right_and_better_figures_higher() -> None:
-    chart = scatter(mark(1_000, 60.0, "small"), mark(10_000, 70.0, "middle"), mark(100_000, 80.0, "large"))
-    (x0, y0), (x1, y1), (x2, y2) = mark_places(chart)
-    assert x0 < x1 < x2
-    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.11)  # a factor of ten each
-    assert y0 > y1 > y2
-    width, height = size_of(chart)
-    assert 0 < x0 < x2 < width
-    assert 0 < y2 < y0 < height
-
-
-def test_students_of_one_size_stand_side_by_side() -> None:
-    chart = scatter(*(mark(256, 60.0 + n, f"arm {n}", interval=(58.0 + n, 62.0 + n)) for n in range(4)))
-    places = [x for x, _ in mark_places(chart)]
-    assert all(b - a >= 5 for a, b in combinations(sorted(places), 2))
-    assert len(of_class(chart, "bar")) == 4
-
-
-def test_a_single_mark_stands_in_the_middle() -> None:
-    ((x, y),) = mark_places(scatter(mark(256, 58.0)))
-    width, height = size_of(scatter(mark(256, 58.0)))
-    assert width / 4 < x < 3 * width / 4
-    assert height / 4 < y < 3 * height / 4
-
-
-@pytest.mark.parametrize("many", [3, 12, 25, 60])
-def test_names_cover_neither_each_other_nor_a_mark_nor_the_edge(many: int) -> None:
-    chart = scatter(
-        *(
-            mark(1000 * (1 + n % 5), 60 + 0.3 * n, f"stage number {n}", strong=n == many - 1)
-            for n in range(many)
-        )
-    )
-    width, height = size_of(chart)
-    boxes = []
-    for name in of_class(chart, "name"):
-        x, y = float(name.get("x") or 0), float(name.get("y") or 0) - 4
-        boxes.append((x, y - LINE / 2, x + text_width(name.text or ""), y + LINE / 2))
-        assert x >= 0
-        assert boxes[-1][2] <= width
-        assert boxes[-1][3] <= height
-    if many <= 25:  # sixty leave room for none
-        assert f"stage number {many - 1}" in [name.text for name in of_class(chart, "name")]  # the strong one
-    for one, other in combinations(boxes, 2):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    for x, y in mark_places(chart):
-        assert not any(left < x < right and top < y < bottom for left, top, right, bottom in boxes)
-    assert len(mark_places(chart)) == many
-
-
-def test_few_names_all_find_room() -> None:
-    chart = scatter(*(mark(256 if n < 4 else 10_000 * n, 60.0 + n, f"stage {n}") for n in range(8)))
-    assert len(of_class(chart, "name")) == 8
-
-
 def test_every_kind_has_a_shape_of_its_own() -> None:
-    assert (
-        len({charts.SHAPES[charts.SHAPE_OF[kind]] for kind in ("teacher", "assistant", "student", "control")})
-        == 4
-    )
+    assert len({SHAPES[SHAPE_OF[kind]] for kind in KINDS}) == len(KINDS)
 
 
 def test_rows_show_dots_mean_interval_and_reference() -> None:
@@ -240,9 +148,6 @@ def test_all_text_is_escaped() -> None:
             about=EVIL,
             x_label=EVIL,
             y_label=EVIL,
-        ),
-        charts.scatter(
-            [mark(1, 1.0, EVIL, kind=EVIL)], about=EVIL, x_label=EVIL, y_label=EVIL, x_text=lambda _: EVIL
         ),
         charts.rows([Row(name=EVIL, kind=EVIL, about=EVIL, mean=1.0, dots=[1.0])], about=EVIL, x_label=EVIL),
     ]

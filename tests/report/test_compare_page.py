@@ -43,6 +43,14 @@ def test_every_stage_of_every_run_is_in_the_table_and_the_charts(
     assert 'class="mark run1' in page
 
 
+def test_structures_that_were_not_trained_are_in_the_table_alone(shaped: Results, tmp_path: Path) -> None:
+    result = shaped()
+    page = page_of({"runs/one": result}, tmp_path)
+    assert page[page.index("<tbody>") : page.index("</tbody>")].count("<tr") == len(result["summary"])
+    for chart in [chart for chart in page.split("<svg")[1:] if chart.startswith(' class="chart"')]:
+        assert chart.partition("</svg>")[0].count('class="mark') == len(result["summary"]) - 2
+
+
 def test_runs_of_the_same_data_get_no_warning_but_unfinished_ones_do(
     runs: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

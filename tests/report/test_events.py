@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.test_progress import at, job, outcome
 
+from tests.report.test_progress import at, job, outcome
 from understudy.ladder.graph import Job
 from understudy.ladder.runner import Outcome
 from understudy.ladder.workers import Event

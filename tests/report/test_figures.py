@@ -81,29 +81,17 @@ def test_a_result_without_curves_or_figures_has_no_charts(made_up: Results) -> N
     assert figures.differences(result) == ""
     result["summary"] = []
     assert figures.accuracies(result) == ""
-    assert figures.costs(result) == []
 
 
 def test_one_figure_is_said_and_not_drawn(one_stage: dict[str, Any]) -> None:
     assert figures.accuracies(one_stage) == ""
-    assert figures.costs(one_stage) == []
 
 
-def test_every_finished_stage_is_in_both_charts_of_cost(made_up: Results) -> None:
-    result = made_up()
-    charts = figures.costs(result)
-    assert [title for title, _ in charts] == ["parameters", "multiply-adds"]
-    for _, chart in charts:
-        assert chart.count('class="mark') == len(result["summary"])
-        assert chart.count('class="bar') == sum(entry["std"] is not None for entry in result["summary"])
-        assert chart.count("strong") == 1  # the delivered one
-
-
-def test_a_stage_of_unknown_cost_is_left_out_of_its_chart_alone(made_up: Results) -> None:
-    result = made_up()
-    result["summary"][0]["parameters"] = None
-    parameters, multiply_adds = (chart for _, chart in figures.costs(result))
-    assert parameters.count('class="mark') == multiply_adds.count('class="mark') - 1
+def test_structures_that_were_not_trained_are_not_among_the_accuracies(shaped: Results) -> None:
+    chart = figures.accuracies(shaped())
+    assert "structure/search 3" in chart
+    assert ">structure<" not in chart
+    assert "0.548x MAC: 4.12" not in chart
 
 
 def test_differences_are_drawn_pair_by_pair_and_the_claim_is_named(made_up: Results, told: Results) -> None:

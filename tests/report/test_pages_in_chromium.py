@@ -133,3 +133,37 @@ def test_the_page_as_it_is_opens_without_a_word_and_in_colour(
     assert colours.get(TEACHER, 0) > 1000  # marks, curves and bars
     assert colours.get(STUDENT, 0) > 1000
     assert max(colours, key=colours.__getitem__) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_structures_and_files_show_in_a_browser(
+    width: int, shaped: Results, deploy: Results, told: Results, tmp_path: Path
+) -> None:
+    result = told(shaped(layers=105))
+    (tmp_path / "result.json").write_text(json.dumps(result), "utf-8")
+    (tmp_path / "deploy.json").write_text(json.dumps(deploy()), "utf-8")
+    said = measured(write_report(tmp_path), width=width)
+    trained = {stage["name"] for stage in result["stages"] if stage["curve"]}
+    assert (
+        len(said["charts"]) == 2 * len(trained) + 2 + 3 + 2 + 1
+    )  # accuracies, costs, widths, a sample of the legend
+    assert all(chart[0] > 150 and chart[1] > 30 for chart in said["charts"][:-1])
+    assert said["cut"] == []
+    assert said["page"] <= said["window"]
+
+
+def test_structures_have_their_colour_in_the_dark_too(
+    shaped: Results, deploy: Results, tmp_path: Path
+) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(shaped()), "utf-8")
+    (tmp_path / "deploy.json").write_text(json.dumps(deploy()), "utf-8")
+    page = write_report(tmp_path)
+    for scheme, paper, structure in ((1, 0xFF, (0xA8, 0x43, 0x7F)), (0, 0x14, (0xE0, 0x8F, 0xC0))):
+        picture = tmp_path / f"picture{scheme}.png"
+        flags = (f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1000,4000")
+        _, console = opened(page, *flags, f"--screenshot={picture}")
+        assert console == []
+        with Image.open(picture) as image:
+            colours = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 24)}
+        assert colours.get(structure, 0) > 5000  # bars
+        assert max(colours, key=colours.__getitem__)[0] == paper

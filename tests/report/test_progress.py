@@ -45,6 +45,7 @@ def job(
         views=Views(),
         signals=Signals(),
         cost=Cost(parameters=1000, multiply_adds=macs),
+        whole=Cost(parameters=1000, multiply_adds=macs),
     )
 
 

@@ -340,9 +340,11 @@ def test_a_student_is_delivered_with_its_card_and_checksum(
     assert card["preprocessing"]["std"] == list(digits.std)
     assert card["preprocessing"]["image"] == [8, 8]
     assert card["preprocessing"]["channels"] == 1
+    (tmp_path / "deploy.json").write_text("{}", "utf-8")
     withdraw(tmp_path)
     withdraw(tmp_path)
     assert not (tmp_path / "student.json").exists()
+    assert not (tmp_path / "deploy.json").exists()
     assert not (tmp_path / "student.safetensors").exists()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ladder.tiny import jobs_of, made_up, stage
 
+from tests.ladder.tiny import jobs_of, made_up, stage
 from understudy.ladder.runner import run
 from understudy.report.statistics import holm, paired_difference
 from understudy.report.summary import comparison, sentence_on_power, summary

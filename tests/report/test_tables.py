@@ -16,6 +16,7 @@ from understudy.ladder.estimate import Estimate, Forecast
 from understudy.report.tables import (
     PlanRow,
     compare_table,
+    deploy_table,
     different_data,
     plan_sentences,
     plan_table,
@@ -256,3 +257,36 @@ def test_health_warnings_are_said_once_with_the_stages_they_are_about() -> None:
     assert warnings({"stages": [{"name": "a", "seed": 0}]}) == []
     many = [{"name": "a", "seed": 0, "warnings": [f"sentence {i}." for i in range(20)]}]
     assert len(warnings({"stages": many})) == 9
+
+
+def test_forms_of_a_student_stand_in_a_table_that_loses_columns_not_figures(deploy: Results) -> None:
+    rows = deploy()["rows"]
+    wide, narrow = (printed(deploy_table(rows, width=width), width) for width in (150, 60))
+    figures = [
+        "63.31",
+        "64.31",
+        "22",
+        "812",
+        "kB",
+        "0.560",
+        "0.670",
+        "45.7",
+        "MB",
+        "student-int8-distilled.onnx",
+    ]
+    assert row(wide, "int8 distilled").split() == ["int8", "distilled", *figures]
+    assert any("by onnxruntime with 1 thread" in line for line in wide)
+    assert row(narrow, "float32").split() == ["float32", "63.42", "2.81", "MB", "1.21"]
+    assert all(len(line) <= 60 for line in narrow)
+
+
+def test_a_form_of_which_little_is_known_has_dashes() -> None:
+    rows = [{"form": "float32", "bytes": 1200}, {"form": "[red]int8", "test": {"accuracy": 0.5}}]
+    lines = printed(deploy_table(rows, width=80), 80)
+    assert row(lines, "float32").split() == ["float32", "–", "1.20", "kB"]
+    assert row(lines, "[red]int8").split() == ["[red]int8", "50.00", "–"]
+
+
+def test_structures_are_said_to_be_untrained(shaped: Results) -> None:
+    text = " ".join(printed(summary_table(shaped(), width=120), 120))
+    assert "structure 0.548x MAC and structure: cut to the budget, not trained since" in text

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import doctor, look, run, schema, store
+from understudy.cli import compress, cost, deploy, doctor, look, run, schema, store
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -26,6 +26,10 @@ app.command()(run.plan)
 app.command()(look.report)
 app.command()(look.compare)
 app.command()(look.data)
+app.command()(compress.compress)
+app.command()(cost.cost)
+app.command()(deploy.export)
+app.command()(deploy.latency)
 app.command()(doctor.doctor)
 app.command()(schema.schema)
 store_app = typer.Typer(help="Results that are kept: list, clean, check, move.", rich_markup_mode=None)

@@ -16,15 +16,21 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
 ) -> None:
     """Writes report.html of a run anew from its result.json, and shows the table."""
+    from understudy.report.deploy import read_deploy
     from understudy.report.page import write_report
     from understudy.report.result import read_result
-    from understudy.report.tables import problems, summary_table, warnings
+    from understudy.report.tables import deploy_table, problems, summary_table, warnings
 
     result = read_result(run_folder)
     console().print(summary_table(result))
     for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
         say(sentence)
     page = write_report(run_folder)
+    files = read_deploy(run_folder, result["delivered"])
+    if files.rows:
+        console().print(deploy_table(files.rows, machine=files.machine))
+    if files.problem:
+        say(files.problem)
     say(f"report: {page}")
     if open_:
         import webbrowser

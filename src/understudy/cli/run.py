@@ -46,7 +46,7 @@ def demo(
 
     text = files("understudy").joinpath("demo.yaml").read_text("utf-8")
     raw = read_text(text, source="the demo's recipe")
-    _run(raw, out=out, jobs=jobs, store=store, quiet=quiet, json=json)
+    run_raw(raw, out=out, jobs=jobs, store=store, quiet=quiet, json=json)
 
 
 def run(
@@ -70,7 +70,7 @@ def run(
 
     raw = changed_by(read_file(recipe), set_, seeds)
     where = out or Path("runs") / recipe.stem
-    _run(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet, json=json)
+    run_raw(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet, json=json)
 
 
 def plan(
@@ -123,7 +123,7 @@ def plan(
     notes(built, warnings(built.jobs))
 
 
-def _run(
+def run_raw(
     raw: dict[str, Any],
     *,
     out: Path,

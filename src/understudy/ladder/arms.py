@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder import rivals, shapes
+from understudy.ladder.pacemaker import Reading, pacemaker
 from understudy.ladder.shapes import Rung
 from understudy.ladder.stage import Stage
 from understudy.teaching import Method, SoftTargets, Stochastic
@@ -21,6 +22,9 @@ class Material:
         method: how the students and assistants of the shapes are taught.
         stochastic: of the last stage of ``dense``.
         costs: multiply-adds an image of each assistant and then the student, where ``direct_long`` matches those.
+        reading: of ``pacemaker``.
+        uniform: the network of ``uniform``, all of its layers narrowed alike.
+        alone: what ``structure_alone`` is made of: the stages that find a structure without a teacher, and its rung.
     """
 
     teacher: Rung | None
@@ -29,6 +33,9 @@ class Material:
     method: Method
     stochastic: Stochastic | None = None
     costs: Sequence[int] | None = None
+    reading: Reading = "ensemble"
+    uniform: Rung | None = None
+    alone: tuple[Sequence[Stage], Rung] | None = None
 
     @property
     def lead(self) -> Rung:
@@ -41,6 +48,23 @@ class Material:
             raise BadInput("a teacher is missing: every arm but scratch and label_smoothing learns from one.")
         return self.teacher
 
+    def narrowed(self) -> list[Stage]:
+        """``uniform``: a network of the same cost that was made by narrowing all layers alike, taught directly."""
+        if self.uniform is None:
+            raise BadInput(
+                "the control uniform goes with structure: it is what a learnt structure is compared with."
+            )
+        return shapes.direct(self.lead, self.uniform, self.method, name="uniform")
+
+    def untaught(self) -> list[Stage]:
+        """``structure_alone``: a structure that was found without a teacher, trained from the labels alone."""
+        if self.alone is None:
+            raise BadInput(
+                "the control structure_alone goes with structure: its structure is found without a teacher."
+            )
+        stages, student = self.alone
+        return [*stages, *shapes.scratch(student, name="structure_alone")]
+
 
 ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "scratch": lambda m: shapes.scratch(m.student),
@@ -49,13 +73,16 @@ ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "chain": lambda m: shapes.chain(m.lead, m.assistants, m.student, m.method),
     "dense": lambda m: shapes.dense(m.lead, m.assistants, m.student, m.method, stochastic=m.stochastic),
     "paths": lambda m: shapes.paths(m.lead, m.assistants, m.student, m.method),
+    "pacemaker": lambda m: pacemaker(m.lead, m.assistants, m.student, m.method, reading=m.reading),
+    "uniform": lambda m: m.narrowed(),
+    "structure_alone": lambda m: m.untaught(),
     "label_smoothing": lambda m: rivals.label_smoothing(m.student),
     "early_teacher": lambda m: rivals.early_teacher(m.lead, m.student, m.method),
     "mean_teachers": lambda m: rivals.mean_teachers(m.lead, m.assistants, m.student, _soft(m.method)),
     "logit_std": lambda m: rivals.logit_std(m.lead, m.student),
     "dkd": lambda m: rivals.dkd(m.lead, m.student),
 }
-CONTROLS = tuple(name for name in ARMS if name != "paths")
+CONTROLS = tuple(name for name in ARMS if name not in ("paths", "pacemaker"))
 
 
 def _soft(method: Method) -> SoftTargets:

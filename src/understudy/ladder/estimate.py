@@ -330,6 +330,10 @@ class _Measured:
         self.drawings: dict[str, float] = {}
 
     def pace(self, job: Job) -> Pace:
+        found = self._whole(job)
+        return found.of_part(job) if job.is_smaller else found
+
+    def _whole(self, job: Job) -> Pace:
         training, method = job.stage.training, job.stage.method
         if training is None or method is None:
             if _who(job) not in self.paces:

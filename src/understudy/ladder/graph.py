@@ -14,6 +14,7 @@ from understudy.store.keys import key_of
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
     from understudy.data.views import ViewPolicy, Views
+    from understudy.structure.budget import Budget
     from understudy.structure.cost import Cost
     from understudy.training.signals import Signals
 
@@ -104,9 +105,11 @@ class Job:
         seed: of everything random in it.
         key: of the result. definition: what the key is the hash of.
         teachers: jobs of its teachers, in order. start: job of the stage it begins from, if one.
+        structure: job of the stage that chooses its channels, if one. among: jobs of the searches that it chooses from.
         views: what each epoch shows, for this stage and seed.
         signals: what of its teachers' answers is kept.
-        cost: parameters and multiply-adds of its network.
+        cost: parameters and multiply-adds of its network; of one that is not chosen yet, what its budget allows.
+        whole: of its network with all channels.
     """
 
     stage: Stage
@@ -115,9 +118,12 @@ class Job:
     definition: dict[str, Any]
     teachers: tuple[Job, ...]
     start: Job | None
+    structure: Job | None = None
+    among: tuple[Job, ...] = ()
     views: Views
     signals: Signals
     cost: Cost
+    whole: Cost
 
     @property
     def name(self) -> str:
@@ -127,7 +133,13 @@ class Job:
     @property
     def inputs(self) -> tuple[Job, ...]:
         """Jobs that must be finished before."""
-        return self.teachers + ((self.start,) if self.start else ())
+        others = [job for job in (self.start, self.structure) if job]
+        return (*self.teachers, *others, *self.among)
+
+    @property
+    def is_smaller(self) -> bool:
+        """Whether its network has only a part of the channels."""
+        return self.structure is not None or bool(self.among)
 
 
 def seed_of(stage: Stage, seed: int, *, repeat: Repeat, ladder_seed: int) -> int:
@@ -176,6 +188,8 @@ def jobs(
 
             teachers = tuple(job_of(name) for name in stage.teachers)
             start = job_of(stage.start) if isinstance(stage.start, str) else None
+            structure = job_of(stage.structure) if stage.structure else None
+            among = tuple(job_of(name) for name in stage.choice.among) if stage.choice else ()
             # Two factories may have one name and version; files of weights are a stage's own.
             what = (stage.network, id(stage.network.factory))
             files = (str(stage.weights), str(stage.start) if isinstance(stage.start, Path) else "")
@@ -191,6 +205,8 @@ def jobs(
                 seed=own,
                 teachers=[job.key for job in teachers],
                 start=start.key if start else None,
+                structure=structure.key if structure else None,
+                among=[job.key for job in among],
                 views=shown,
                 signals=signals,
                 known=known,
@@ -203,9 +219,12 @@ def jobs(
                 definition=definition,
                 teachers=teachers,
                 start=start,
+                structure=structure,
+                among=among,
                 views=shown,
                 signals=signals,
-                cost=costs[what],
+                cost=_allowed(stage, structure, costs[what]),
+                whole=costs[what],
             )
     return list(made.values())
 
@@ -217,6 +236,8 @@ def define(
     seed: int,
     teachers: Sequence[str],
     start: str | None,
+    structure: str | None = None,
+    among: Sequence[str] = (),
     views: Views,
     signals: Signals,
     known: dict[str, Any] | None = None,
@@ -229,6 +250,8 @@ def define(
         seed: of the stage.
         teachers: keys of its teachers, in order.
         start: key of the stage it begins from; a file is known by the tensors in it.
+        structure: key of the stage that chooses its channels.
+        among: keys of the searches that it chooses from.
         views: of this stage, see ``Views.of_stage``.
         signals: how teachers' answers are kept; decides where the method hears their logits.
         known: remembers what is costly to find out (hashes of files, of a factory's weights) between calls.
@@ -246,6 +269,16 @@ def define(
     )
     if stage.network.file is not None:
         return {"kind": "given", "network": network, "data": dataset.fingerprint}
+    if stage.choice is not None:
+        budget = stage.choice.budget.definition()
+        return {
+            "kind": "chosen",
+            "network": network,
+            "data": dataset.fingerprint,
+            "budget": budget,
+            "among": list(among),
+            "frozen": sorted(name for name, weight in stage.choice.blocks.items() if not weight),
+        }
     if stage.weights is not None:
         weights = once(("file", str(stage.weights)), lambda: _hash_of_file(stage.weights))
         return {"kind": "given", "network": network, "data": dataset.fingerprint, "weights": weights}
@@ -259,9 +292,13 @@ def define(
     heard = {}
     if teachers and stage.method.needs().logits:
         heard = {"signals": signals.definition(classes=len(dataset.class_names))}
+    shaped: dict[str, Any] = {} if structure is None else {"structure": structure}
+    if stage.quantised:
+        shaped["quantised"] = "int8"
     return {
         "kind": "trained",
         "network": network,
+        **shaped,
         "data": dataset.fingerprint,
         "views": views.definition(),
         "task": Classification(label_smoothing=stage.training.label_smoothing).definition(),
@@ -321,6 +358,21 @@ def _cost(stage: Stage, dataset: Dataset) -> Cost:
         if isinstance(path, Path):
             put_weights(model, read_weights(path), source=str(path), new_head=new_head)
     return cost(model, channels=dataset.channels, size=tuple(arguments["size"]))
+
+
+def _allowed(stage: Stage, structure: Job | None, whole: Cost) -> Cost:
+    """What a network costs: with all channels, or what the budget of its choice allows."""
+    choice = stage.choice or (structure.stage.choice if structure else None)
+    return whole if choice is None else expected(choice.budget, whole)
+
+
+def expected(budget: Budget, whole: Cost) -> Cost:
+    """What a network comes to that uses all of its budget; what is not limited shrinks in the same ratio."""
+    limits = budget.limits(whole)
+    given = {what: getattr(limits, what) for what in budget.definition()}
+    share = min(limit / getattr(whole, what) for what, limit in given.items())
+    rest = {what: round(share * getattr(whole, what)) for what in ("parameters", "multiply_adds")}
+    return replace(whole, **{**rest, **given})
 
 
 def warnings(all_jobs: Sequence[Job]) -> list[str]:

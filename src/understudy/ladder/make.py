@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from understudy.data.batches import batch_of
 from understudy.data.dataset import Dataset
+from understudy.data.views import PLAIN
 from understudy.errors import Interrupted, StageFailed
 from understudy.ladder.graph import Job
+from understudy.ladder.networks import built, described, file_of, finished, rebuilt, structure_of
 from understudy.ladder.spoken import hears, signal_files
 from understudy.models.describe import architecture_of
+from understudy.models.fake_quantisation import calibrate
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights, read_weights
 from understudy.randomness import stream_seed
 from understudy.store.results import METRICS, OUTPUTS, WEIGHTS, Result, Store
+from understudy.structure.cost import cost as cost_of
 from understudy.tasks import Classification
 from understudy.tasks.comparison import agreement
 from understudy.training import health as health_of
@@ -30,6 +37,7 @@ from understudy.training.loop import Trained, fit
 from understudy.training.settings import Training
 from understudy.training.teachers import Lookup, Teacher
 
+_CALIBRATION = 512  # images
 _LOOKED_AT = ("validation", "test")  # splits, once, when a stage is finished
 
 
@@ -86,23 +94,24 @@ def _make(
     warnings: list[str] = []
     if stage.network.is_logits:
         return _keep(job, None, task, training, preprocessing, store, dataset, None, stop, [], say)
-    model = stage.network.build(dataset, sha256=_file_of(job))
-    if stage.network.file is not None:
-        model.to(training.device)
-    elif stage.weights is not None:
-        put_weights(model, read_weights(stage.weights), source=str(stage.weights))
+    if stage.choice is not None:
+        from understudy.ladder.choosing import chosen  # needs an extra
+
+        found = chosen(job, store=store, dataset=dataset, training=training, say=say)
+        model = found.model.to(training.device)
+        return _keep(
+            job, model, task, training, preprocessing, store, dataset, None, stop, [], say, found.record
+        )
+    model = built(job, store, dataset, start=partial(_begin, job, store))
+    if stage.network.file is not None or stage.weights is not None:
         model.to(training.device)
     else:
         assert stage.method is not None
         warnings += _teachers_checked(job, store, dataset)
         for sentence in warnings:
             say(sentence)
-        if isinstance(stage.start, Path):
-            put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
-        elif job.start is not None:
-            put_weights(
-                model, store.weights(_finished(store, job.start)), source=job.start.name, new_head=True
-            )
+        if stage.quantised:
+            _calibrate(model, preprocessing, dataset)
         trained = fit(
             model,
             stage.method.for_stage(teachers=len(job.teachers)),
@@ -124,6 +133,26 @@ def _make(
     return _keep(job, model, task, training, preprocessing, store, dataset, trained, stop, warnings, say)
 
 
+def _begin(job: Job, store: Store, model: nn.Module) -> None:
+    """Puts in the weights that a stage begins with, where it does not begin with those drawn for it."""
+    stage = job.stage
+    if stage.network.file is not None:
+        return
+    if stage.weights is not None:
+        put_weights(model, read_weights(stage.weights), source=str(stage.weights))
+    elif isinstance(stage.start, Path):
+        put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
+    elif job.start is not None:
+        put_weights(model, store.weights(finished(store, job.start)), source=job.start.name, new_head=True)
+
+
+def _calibrate(model: nn.Module, preprocessing: Preprocessing, dataset: Dataset) -> None:
+    """First ranges of the activations, from plain training images."""
+    some = np.linspace(0, len(dataset.train) - 1, num=min(_CALIBRATION, len(dataset.train)), dtype=np.int64)
+    groups = np.array_split(some, math.ceil(len(some) / 128))
+    calibrate(model, [preprocessing(batch_of(dataset.train, PLAIN, rows).pixels) for rows in groups])
+
+
 def _keep(
     job: Job,
     model: nn.Module | None,
@@ -136,6 +165,7 @@ def _keep(
     stop: Callable[[], bool],
     warnings: list[str],
     say: Callable[[str], None],
+    found: Mapping[str, Any] | None = None,
 ) -> Result:
     """Looks at validation and test once, says how the training went, and writes everything down.
 
@@ -147,7 +177,7 @@ def _keep(
             raise Interrupted("stopped while the finished stage was looked at")
 
     if model is None:
-        kept = job.stage.network.answers(dataset, sha256=_file_of(job))
+        kept = job.stage.network.answers(dataset, sha256=file_of(job))
         looked = {
             name: torch.from_numpy(kept[name]) if name in kept else torch.zeros(0, 0) for name in _LOOKED_AT
         }
@@ -173,28 +203,29 @@ def _keep(
             "the finished network gives answers that are not finite numbers. Try a smaller training.lr."
         )
     stage = job.stage
+    cost, smaller = job.cost, dict(found or {})
+    if model is not None and job.is_smaller:
+        cost = cost_of(model, channels=dataset.channels, size=tuple(stage.network.arguments(dataset)["size"]))
+        structure = None if found else structure_of(job, store)
+        smaller |= {} if structure is None else {"structure": structure.as_dict()}
     # what a file holds is not kept a second time
     own = {} if model is None or stage.network.file is not None else model.state_dict()
     weights = {name: tensor.detach().cpu() for name, tensor in own.items()}
     health = _health(job, store, answers["validation"], _log(store, job) if trained else [])
-    found = health_of.training_warnings(
+    noticed = health_of.training_warnings(
         _log(store, job) if trained else [],
         classes=len(dataset.class_names),
         samples=len(dataset.validation),
         batches=trained.batches if trained else 0,
     )
-    for sentence in (*_in_words(health), *found):
+    for sentence in (*_in_words(health), *noticed):
         say(sentence)
     record = {
         "name": job.name,
         "seed": job.seed,
         "definition": job.definition,
         "model": stage.network.label,
-        "network": {
-            "name": stage.network.name,
-            **stage.network.arguments(dataset),
-            "factory": stage.network.factory is not None,
-        },
+        "network": described(job, dataset),
         "architecture": architecture_of(
             nn.Module() if model is None else model.cpu(),
             stage.network.name,
@@ -202,18 +233,19 @@ def _keep(
         ),
         "preprocessing": preprocessing.definition(),
         "teachers": [teacher.key for teacher in job.teachers],
-        "parameters": job.cost.parameters,
-        "multiply_adds": job.cost.multiply_adds,
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
         "epochs": training.epochs if trained else 0,
         "steps": trained.steps if trained else 0,
         "skipped": trained.skipped if trained else 0,
         "seconds": round(trained.seconds, 3) if trained else 0.0,
         "metrics": dict(trained.metrics) if trained else {},
         "health": health,
-        "warnings": [*warnings, *found],
+        "warnings": [*warnings, *noticed],
         "validation": figures["validation"],
         "test": figures["test"],
         "environment": precision.environment(training.device),
+        **smaller,
     }
     return store.finish(job.key, record, {WEIGHTS: weights, OUTPUTS: answers})
 
@@ -225,7 +257,7 @@ def _teachers_checked(job: Job, store: Store, dataset: Dataset) -> list[str]:
         for teacher in job.teachers
         for sentence in health_of.teacher_warnings(
             teacher.name,
-            _finished(store, teacher).record["validation"],
+            finished(store, teacher).record["validation"],
             classes=len(dataset.class_names),
             samples=len(dataset.validation),
         )
@@ -244,7 +276,7 @@ def _health(
     agreements = {}
     if len(validation):
         for teacher in job.teachers:
-            theirs = store.outputs(_finished(store, teacher))["validation"]
+            theirs = store.outputs(finished(store, teacher))["validation"]
             agreements[teacher.name] = agreement(theirs, validation)
     return {"agreement": agreements, "gradient": health_of.mean_shares(log)}
 
@@ -260,38 +292,10 @@ def _in_words(health: dict[str, dict[str, float]]) -> list[str]:
 def _teacher(teacher: Job, job: Job, store: Store, dataset: Dataset) -> Teacher | Lookup:
     network = teacher.stage.network
     if network.is_logits:
-        return Lookup(answers=torch.from_numpy(network.answers(dataset, sha256=_file_of(teacher))["train"]))
+        return Lookup(answers=torch.from_numpy(network.answers(dataset, sha256=file_of(teacher))["train"]))
     return Teacher(
         load=partial(rebuilt, teacher, store, dataset),
         preprocessing=network.preprocessing(dataset),
         name=teacher.name,
         kept=signal_files(teacher, job, store=store, dataset=dataset) if hears(job) else None,
     )
-
-
-def rebuilt(job: Job, store: Store, dataset: Dataset) -> nn.Module:
-    """The network of a finished job with its weights, on the CPU; one in a file is read from there again.
-
-    Raises:
-        Damaged: the weights differ from their checksum.
-        BadInput: its file is gone or is another by now, or holds logits only.
-    """
-    with torch.random.fork_rng(devices=[]):
-        model = job.stage.network.build(dataset, sha256=_file_of(job))
-    if job.stage.network.file is not None:
-        return model
-    put_weights(model, store.weights(_finished(store, job)), source=f"the kept stage {job.name}")
-    return model
-
-
-def _file_of(job: Job) -> str | None:
-    """SHA-256 of the file that the job was keyed with, for a network in a file."""
-    known: str | None = job.definition["network"].get("file")
-    return known
-
-
-def _finished(store: Store, job: Job) -> Result:
-    result = store.result(job.key)
-    if result is None:
-        raise StageFailed(f"its input {job.name} is not in the store any more. Run the same command again.")
-    return result

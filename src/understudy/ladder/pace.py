@@ -66,6 +66,18 @@ class Pace:
         done, seconds = self.lap or (0, 0.0)
         return max(0.0, seconds + (batches - done) * self.step)
 
+    def of_part(self, job: Job) -> Pace:
+        """For the part of the network that the job's budget leaves, judged by its multiply-adds and parameters."""
+        part = _part(job)
+        size = job.cost.parameters / max(1, job.whole.parameters)
+        return replace(
+            self,
+            step=self.step * part,
+            lap=None if self.lap is None else (self.lap[0], self.lap[1] * part),
+            looks={name: seconds * part for name, seconds in self.looks.items()},
+            weights=round(self.weights * size),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
@@ -79,15 +91,19 @@ class Voice:
     image: float
 
 
+def _part(job: Job) -> float:
+    return job.cost.multiply_adds / max(1, job.whole.multiply_adds)
+
+
 def training_pace(job: Job, dataset: Dataset) -> Pace:
-    """Trains the network of ``job`` for a few steps, in a folder that is gone afterwards.
+    """Trains the network of ``job``, with all its channels, for a few steps, in a folder that is gone afterwards.
 
     Kept answers of teachers are stood for by random ones: reading them takes as long.
     """
     stage, training = job.stage, job.stage.training
     assert training is not None  # given networks are not trained
     assert stage.method is not None
-    size = _affordable(3 * job.cost.multiply_adds, min(training.batch_size, len(dataset.train)))
+    size = _affordable(3 * job.whole.multiply_adds, min(training.batch_size, len(dataset.train)))
     few = replace(
         dataset, train=_some(dataset.train, _BATCHES * size), validation=_some(dataset.validation, 0)
     )
@@ -160,7 +176,7 @@ def voice(teacher: Job, job: Job, dataset: Dataset) -> Voice:
 
 
 def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voice:
-    size = min(_affordable(teacher.cost.multiply_adds, BATCH[training.device]), len(dataset.train))
+    size = min(_affordable(teacher.whole.multiply_adds, BATCH[training.device]), len(dataset.train))
     view = job.views.at(0)
     network = teacher.stage.network
     with _as_in_a_stage(training):
@@ -177,7 +193,7 @@ def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voic
             answering.load([0])
             ready = time.perf_counter() - began
             seconds = _median(lambda: job.signals.encode(answering.answer([0], batch)[0]).popitem()[1].cpu())
-    return Voice(ready=ready, image=seconds / size)
+    return Voice(ready=ready, image=seconds / size * _part(teacher))
 
 
 def drawing_seconds(job: Job, dataset: Dataset) -> float:
@@ -262,7 +278,7 @@ def _as_in_a_stage(training: Training) -> Iterator[None]:
 
 def _looks(model: nn.Module, job: Job, dataset: Dataset, training: Training) -> dict[str, float]:
     found = {}
-    size = _affordable(job.cost.multiply_adds, _LOOK)
+    size = _affordable(job.whole.multiply_adds, _LOOK)
     for name in ("validation", "test"):
         split: Split = getattr(dataset, name)
         if not len(split):

@@ -23,7 +23,8 @@ class Rung:
         network: what.
         training: how; unused where ``weights`` are given.
         weights: a file taken as it is: only for the teacher and assistants that exist already.
-        start: a file of weights to begin with.
+        start: a file of weights to begin with, or the name of a stage.
+        structure: name of the stage that chooses its channels; None: it has all of them.
         name: of the stage, for a teacher that is not called ``teacher``.
     """
 
@@ -31,7 +32,8 @@ class Rung:
     training: Training
     name: str = TEACHER
     weights: Path | None = None
-    start: Path | None = None
+    start: str | Path | None = None
+    structure: str | None = None
 
     def stage(
         self, name: str, *, role: Role, teachers: tuple[str, ...] = (), method: Method | None = None
@@ -45,6 +47,7 @@ class Rung:
             role=role,
             teachers=teachers,
             start=self.start,
+            structure=self.structure,
             method=method or Labels(),
             training=self.training,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from understudy.data.dataset import Dataset, Origin
     from understudy.models.preprocessing import Preprocessing
+    from understudy.structure.budget import Budget
 
 Role = Literal["teacher", "assistant", "student"]
 
@@ -29,6 +30,8 @@ class Network:
     Attributes:
         name: such as ``plain_cnn-10``, ``timm/resnet18``; for a factory: what to call it in tables.
         width: factor on the channels of a built-in network.
+        strip: every k x k convolution becomes 1 x ``strip`` (``understudy.models.strips``); None: as it is.
+        strip_part: ``all`` of them, or the ``late`` half only.
         pretrained: begin with the weights that timm or torchvision publish.
         size: images are resized to this height and width before the network sees them; None: as the data has them.
         mean: of each channel, in units of 1.0 = 255; None: the training split's (or the pretrained weights' own).
@@ -40,10 +43,13 @@ class Network:
             weights do not show.
         file: a trained network as ONNX or ``torch.export`` program, or an ``.npz`` of its logits
             (``understudy.models.frozen_files``): known by its bytes, never trained, called by the file's name.
+        note: what its label ends with; decides nothing.
     """
 
     name: str = ""
     width: float = 1.0
+    strip: int | None = None
+    strip_part: Literal["all", "late"] = "all"
     pretrained: bool = False
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
@@ -51,6 +57,7 @@ class Network:
     factory: Callable[..., nn.Module] | None = field(default=None, compare=False)
     version: str = ""
     file: Path | None = None
+    note: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.file is not None:
@@ -76,6 +83,7 @@ class Network:
             "factory": self.factory is not None,
             "pretrained": self.pretrained,
             "width": self.width != 1,
+            "strip": self.strip is not None,
         }
         for what in (what for what, is_said in said.items() if is_said):
             raise BadInput(f"{file} is a whole network and is called by its file: leave out {what}.")
@@ -95,12 +103,17 @@ class Network:
 
     @property
     def label(self) -> str:
-        """What to call it in tables: the name, and the width where it is not 1.
+        """What to call it in tables: the name, the width where it is not 1, and the form of its filters.
 
         >>> Network(name="plain_cnn-4", width=0.5).label
         'plain_cnn-4 x0.5'
+        >>> Network(name="wrn-16-1", strip=3, strip_part="late").label
+        'wrn-16-1 late 1x3'
         """
-        return self.name if self.width == 1 else f"{self.name} x{self.width:g}"
+        width = "" if self.width == 1 else f" x{self.width:g}"
+        part = "" if self.strip_part == "all" else f"{self.strip_part} "
+        filters = "" if self.strip is None else f" {part}1x{self.strip}"
+        return self.name + width + filters + (f" {self.note}" if self.note else "")
 
     def arguments(self, dataset: Dataset) -> dict[str, Any]:
         """What ``build`` is called with on this data: classes, channels, size, and for built-ins the width."""
@@ -131,10 +144,16 @@ class Network:
 
             return open_network(self.file, sha256=sha256, **arguments)
         if self.factory is not None:
-            return self.factory(**arguments)
-        from understudy.models import build
+            model = self.factory(**arguments)
+        else:
+            from understudy.models import build
 
-        return build(self.name, pretrained=self.pretrained, **arguments)
+            model = build(self.name, pretrained=self.pretrained, **arguments)
+        if self.strip is None:
+            return model
+        from understudy.models.strips import stripped
+
+        return stripped(model, self.strip, part=self.strip_part)
 
     def answers(self, dataset: Dataset, *, sha256: str | None = None) -> dict[str, np.ndarray]:
         """The logits in the file for each split, ``(samples, classes)`` float32 in the split's order.
@@ -206,7 +225,14 @@ class Network:
             return {**known, "classes": len(dataset.class_names), "rows": rows}
         if self.factory is None:
             pretrained = {"pretrained": True} if self.pretrained else {}
-            return {"name": self.name, **self.arguments(dataset), **pretrained, "preprocessing": prepared}
+            filters = {} if self.strip is None else {"strip": [self.strip, self.strip_part]}
+            return {
+                "name": self.name,
+                **self.arguments(dataset),
+                **pretrained,
+                **filters,
+                "preprocessing": prepared,
+            }
         import torch
 
         from understudy.store.keys import hash_of_tensors
@@ -223,6 +249,21 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A structure is chosen among what several searches found.
+
+    Attributes:
+        budget: what the network may cost.
+        among: names of the stages that searched, each the same network with scales of its own.
+        blocks: weights of the network's blocks in the search: one of weight 0 keeps its channels.
+    """
+
+    budget: Budget
+    among: tuple[str, ...]
+    blocks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One model and what it is made from.
 
@@ -233,10 +274,14 @@ class Stage:
             every seed.
         teachers: names of the stages it learns from; their order matters to methods that treat the first apart.
         start: weights it begins with: another stage's name, or a file; where classes differ the head is new.
+        structure: name of the stage that chose which of the network's channels there are; None: all of them.
+        quantised: the network's weights and activations are rounded to int8 in training, as its exported file will
+            (``understudy.models.fake_quantisation``); it begins with the weights of ``start``.
+        choice: the stage is not trained: it chooses a structure, and its network is what is left.
         weights: a file of weights that are taken as they are; such a stage is not trained. For a network in a file it is
             that file.
         method: the way to teach.
-        training: how; None with ``weights``.
+        training: how; None with ``weights`` or ``choice``.
     """
 
     name: str
@@ -244,6 +289,9 @@ class Stage:
     role: Role = "student"
     teachers: tuple[str, ...] = ()
     start: str | Path | None = None
+    structure: str | None = None
+    quantised: bool = False
+    choice: Choice | None = None
     weights: Path | None = None
     method: Method | None = None
     training: Training | None = None
@@ -251,6 +299,16 @@ class Stage:
     def __post_init__(self) -> None:
         if self.network.file is not None and self.weights is None:
             object.__setattr__(self, "weights", self.network.file)
+        if self.network.file is not None and (self.structure or self.choice):
+            raise BadInput(
+                f"stage {self.name!r} is the file {self.network.file}, whose channels stay as they are."
+            )
+        if self.choice is not None:
+            if self.teachers or self.start or self.structure or self.weights or self.training:
+                raise BadInput(f"stage {self.name!r} chooses a structure, and nothing is trained in it.")
+            if not self.choice.among:
+                raise BadInput(f"stage {self.name!r} chooses a structure among no searches.")
+            return
         if self.weights is not None:
             for what, value in (("teachers", self.teachers), ("start", self.start)):
                 if value:
@@ -258,6 +316,14 @@ class Stage:
                         f"stage {self.name!r} has weights and {what}: given weights are not trained."
                     )
             return
+        if self.quantised and self.start is None:
+            raise BadInput(
+                f"stage {self.name!r} is quantised and begins with a trained network: name its start."
+            )
+        if self.quantised and self.training is not None and self.training.precision != "fp32":
+            raise BadInput(
+                f"stage {self.name!r} is quantised, and int8 is rounded from float32: set its precision to fp32."
+            )
         if self.training is None or self.method is None:
             raise BadInput(f"stage {self.name!r} is trained and so needs a method and a training.")
         if len(set(self.teachers)) != len(self.teachers):
@@ -267,4 +333,6 @@ class Stage:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the stages it needs."""
-        return self.teachers + ((self.start,) if isinstance(self.start, str) else ())
+        started = (self.start,) if isinstance(self.start, str) else ()
+        shaped = (self.structure,) if self.structure else ()
+        return self.teachers + started + shaped + (self.choice.among if self.choice else ())

@@ -27,7 +27,7 @@ def build(
     """Builds a network; its initial weights are drawn from torch's global generator, which the caller seeds.
 
     Args:
-        name: ``plain_cnn-10``, ``resnet-8``, ``wrn-40-2``, ``vgg-8``, ``timm/resnet18``, ``torchvision/mobilenet_v2`` …
+        name: ``plain_cnn-10``, ``resnet-8``, ``wrn-40-2``, ``vgg-8``, ``mobilenet_v2``, ``timm/resnet18`` …
         size: height and width of the images in pixels.
         width: multiplies the channels of a built-in network; 1.0 is the network as its paper has it.
         pretrained: timm and torchvision only: start from their published weights, with a new head
@@ -66,6 +66,7 @@ def build(
 
 def _builders() -> dict[str, Callable[..., nn.Module]]:
     """From family to builder ``(*numbers, classes, channels, size, width)``."""
+    from understudy.models.mobilenet_v2 import MobileNetV2
     from understudy.models.plain_cnn import PlainCNN
     from understudy.models.resnet import ResNet
     from understudy.models.vgg import VGG
@@ -79,4 +80,5 @@ def _builders() -> dict[str, Callable[..., nn.Module]]:
         "resnet": lambda n, c, ch, s, w: ResNet(n, classes=c, channels=ch, width=w),
         "wrn": lambda n, k, c, ch, s, w: WideResNet(n, k, classes=c, channels=ch, width=w),
         "vgg": lambda n, c, ch, s, w: VGG(n, classes=c, channels=ch, image=s, width=w),
+        "mobilenet_v2": lambda c, ch, s, w: MobileNetV2(classes=c, channels=ch, width=w),
     }

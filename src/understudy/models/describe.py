@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from understudy.models import plain_cnn, resnet, vgg, wide_resnet
+from understudy.models import mobilenet_v2, plain_cnn, resnet, vgg, wide_resnet
 from understudy.models.names import FAMILIES, is_built_in, parse_name
 
 _WIRING: dict[str, str] = {
@@ -17,6 +18,7 @@ _WIRING: dict[str, str] = {
     "resnet": resnet.WIRING,
     "wrn": wide_resnet.WIRING,
     "vgg": vgg.WIRING,
+    "mobilenet_v2": mobilenet_v2.WIRING,
 }
 assert _WIRING.keys() == FAMILIES.keys()
 
@@ -98,6 +100,8 @@ def _arguments_of(module: nn.Module) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

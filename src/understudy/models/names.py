@@ -37,11 +37,12 @@ FAMILIES: dict[str, Family] = {
         possible="wrn-DEPTH-FACTOR with DEPTH 10, 16, 22, 28, 34, 40, … 100 (6n + 4) and FACTOR 1 to 20",
     ),
     "vgg": Family(numbers=(VGG,), possible=listed(f"vgg-{depth}" for depth in VGG)),
+    "mobilenet_v2": Family(numbers=(), possible="mobilenet_v2, whose size is set by width"),
 }
 
 _POSSIBLE = (
     "Possible: plain_cnn-2 to -10, plain_cnn_narrow-2/4/6/8/10, resnet-8/14/20/26/32/44/56/110, "
-    "wrn-16-2 and its like, vgg-8/11/13/16, timm/NAME, torchvision/NAME"
+    "wrn-16-2 and its like, vgg-8/11/13/16, mobilenet_v2, timm/NAME, torchvision/NAME"
 )
 
 
@@ -120,6 +121,7 @@ def built_in_names() -> list[str]:
         *(f"resnet-{depth}" for depth in RESNET),
         *(f"wrn-{depth}-{factor}" for depth in range(10, 41, 6) for factor in (1, 2, 4, 8, 10)),
         *(f"vgg-{depth}" for depth in VGG),
+        "mobilenet_v2",
     ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput, listed, suggestion
-from understudy.recipe.checking import teaching_of, training_of
-from understudy.recipe.schema import Data, Model, Recipe, StageEntry, Stochastic, Teaching, Views
+from understudy.recipe.checking import quantise_training_of, teaching_of, training_of
+from understudy.recipe.parts import dropping_of, given_file, method_of, network_of, rung_of
+from understudy.recipe.schema import Data, Recipe, StageEntry, Views
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from understudy.ladder import Ladder, Network, Stage
     from understudy.ladder.graph import Job
     from understudy.ladder.shapes import Rung
-    from understudy.teaching import SoftTargets
-    from understudy.teaching import Stochastic as Dropping
     from understudy.training.signals import Signals
+
+
+INT8 = "int8"  # name of the arm that quantisation-aware distillation makes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,31 @@ def _keys_of(section: str) -> Iterator[None]:
 
 def ladder_of(recipe: Recipe, dataset: Dataset) -> Ladder:
     """The ladder of a recipe with its controls."""
-    return _long(recipe, dataset) if recipe.ladder.stages is not None else _short(recipe, dataset)
+    ladder = _long(recipe, dataset) if recipe.ladder.stages is not None else _short(recipe, dataset)
+    return ladder if recipe.quantise is None else _with_int8(recipe, ladder)
+
+
+def _with_int8(recipe: Recipe, ladder: Ladder) -> Ladder:
+    """The ladder and one more arm: its student trained on, rounded to int8, taught by itself and its teachers."""
+    from understudy.ladder import Ladder, Stage
+
+    if len(ladder.delivered) > 1:
+        raise BadInput(
+            "quantise goes with one student; with paths it is known at the end only which one that is."
+        )
+    student = ladder[ladder.delivered[0]]
+    stage = Stage(
+        name=INT8,
+        network=replace(student.network, note=f"{student.network.note} int8".strip()),
+        role="student",
+        teachers=(student.name, *student.teachers),
+        start=student.name,
+        structure=student.structure,
+        quantised=True,
+        method=replace(method_of(recipe.teaching), teacher_weights=None),
+        training=quantise_training_of(recipe),
+    )
+    return Ladder((*ladder.stages, stage), ladder.delivered)
 
 
 # --- the short form ---------------------------------------------------------------------------------------------
@@ -122,24 +148,34 @@ def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
     from understudy.ladder import Ladder, shapes
 
     assert recipe.models is not None
-    student = _rung(recipe, recipe.models.student, "models.student")
-    assistants = [_rung(recipe, m, f"models.assistants.{i}") for i, m in enumerate(recipe.models.assistants)]
-    method = _method(recipe.teaching)
-
+    assistants = [
+        rung_of(recipe, m, f"models.assistants.{i}") for i, m in enumerate(recipe.models.assistants)
+    ]
     teacher = (
-        None if recipe.models.teacher is None else _rung(recipe, recipe.models.teacher, "models.teacher")
+        None if recipe.models.teacher is None else rung_of(recipe, recipe.models.teacher, "models.teacher")
     )
     _check_weights(recipe)
     shape = recipe.ladder.shape
     assert shape is not None
+    before: list[Stage] = []
+    more: dict[str, Any] = {}
+    if recipe.structure is not None:
+        from understudy.recipe.structures import found
 
-    def arm(name: str) -> list[Stage]:
-        return _arm(name, teacher, assistants, student, method, recipe, dataset)
+        structures = found(recipe, dataset, teacher=teacher)
+        before, more = structures.stages, structures.material
+        assistants, student = structures.assistants, structures.student
+    else:
+        assert recipe.models.student is not None  # checked
+        student = rung_of(recipe, recipe.models.student, "models.student")
 
-    main = arm(shape)
-    controls = [arm(control) for control in recipe.controls if control != shape]
+    def stages(name: str) -> list[Stage]:
+        return _arm(name, teacher, assistants, student, recipe, dataset, **more)
+
+    main = stages(shape)
+    controls = [stages(control) for control in recipe.controls if control != shape]
     delivered = [stage.name for stage in main if stage.role == "student"]
-    return Ladder(shapes.merged(main, *controls), tuple(delivered))
+    return Ladder(shapes.merged(before, main, *controls), tuple(delivered))
 
 
 def _arm(
@@ -147,9 +183,9 @@ def _arm(
     teacher: Rung | None,
     assistants: Sequence[Rung],
     student: Rung,
-    method: SoftTargets,
     recipe: Recipe,
     dataset: Dataset,
+    **more: Any,
 ) -> list[Stage]:
     """The stages of a shape or control."""
     from understudy.ladder.arms import Material, arm
@@ -157,13 +193,16 @@ def _arm(
     costs = None
     if name == "direct_long" and recipe.direct_long.match == "multiply_adds":
         costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
+    method = method_of(recipe.teaching)
     material = Material(
         teacher=teacher,
         assistants=assistants,
         student=student,
-        method=method,
-        stochastic=_dropping(recipe.ladder.stochastic),
+        method=method if recipe.ladder.stages is None else replace(method, teacher_weights=None),
+        stochastic=dropping_of(recipe.ladder.stochastic),
         costs=costs,
+        reading=recipe.ladder.reading,
+        **more,
     )
     return arm(name, material)
 
@@ -181,54 +220,6 @@ def _check_weights(recipe: Recipe) -> None:
             f"teaching.teacher_weights has {len(weights)} numbers; the last stage has {teachers} "
             f"teacher{'s' if teachers > 1 else ''}, largest first."
         )
-
-
-def _rung(recipe: Recipe, model: Model, path: str) -> Rung:
-    from understudy.ladder.shapes import Rung
-
-    return Rung(
-        network=_network(model),
-        training=training_of(recipe, model, f"{path}.training."),
-        weights=_given(model),
-        start=Path(model.start) if model.start else None,
-    )
-
-
-def _given(model: Model) -> Path | None:
-    """The file of a network that is not trained: of its weights, or of all of it."""
-    given = model.weights or model.file
-    return Path(given) if given else None
-
-
-def _network(model: Model) -> Network:
-    from understudy.ladder import Network
-
-    size = (model.size, model.size) if isinstance(model.size, int) else model.size
-    return Network(
-        name=model.name or "",
-        file=Path(model.file) if model.file else None,
-        width=model.width,
-        pretrained=model.pretrained,
-        size=size,
-        mean=model.mean,
-        std=model.std,
-    )
-
-
-def _method(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
-    from understudy.teaching import SoftTargets
-
-    said = teaching.model_dump()
-    weights = said.pop("teacher_weights")
-    return SoftTargets(
-        **said, teacher_weights=None if weights is None else tuple(weights), stochastic=dropping
-    )
-
-
-def _dropping(stochastic: Stochastic | None) -> Dropping | None:
-    from understudy.teaching import Stochastic as Dropping
-
-    return None if stochastic is None else Dropping(**stochastic.model_dump())
 
 
 def _multiply_adds(network: Network, dataset: Dataset) -> int:
@@ -281,27 +272,27 @@ def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, la
 
     path = f"ladder.stages.{position}"
     role: Any = "assistant" if entry.teachers or entry.start else "teacher"
-    if entry.name == student or (entry.name in last and _given(entry.model) is None):
+    if entry.name == student or (entry.name in last and given_file(entry.model) is None):
         role = "student"
-    given = _given(entry.model)
+    given = given_file(entry.model)
     if given is not None:
         if entry.teachers or entry.start or entry.teaching:
             key = "weights" if entry.model.weights else "file"
             raise BadInput(
                 f"{path} has model.{key}, so nothing is trained: leave out teachers, start and teaching."
             )
-        return Stage(name=entry.name, network=_network(entry.model), role=role, weights=given)
+        return Stage(name=entry.name, network=network_of(entry.model), role=role, weights=given)
     if not entry.teachers and (entry.teaching or entry.stochastic):
         raise BadInput(f"{path} has no teachers; teaching and stochastic say how teachers teach.")
     teaching = teaching_of(recipe, entry, f"{path}.teaching.")
     try:
         return Stage(
             name=entry.name,
-            network=_network(entry.model),
+            network=network_of(entry.model),
             role=role,
             teachers=tuple(entry.teachers),
             start=entry.start or (Path(entry.model.start) if entry.model.start else None),
-            method=_method(teaching, _dropping(entry.stochastic)) if entry.teachers else Labels(),
+            method=method_of(teaching, dropping_of(entry.stochastic)) if entry.teachers else Labels(),
             training=training_of(recipe, entry.model, f"{path}.model.training."),
         )
     except BadInput as error:
@@ -316,12 +307,11 @@ def _controls(recipe: Recipe, dataset: Dataset, ladder: Ladder, student: str) ->
     roots = [stage for stage in above if stage.role == "teacher"]
     teacher = _as_rung(roots[0]) if roots else None
     assistants = [_as_rung(stage) for stage in above if stage.role != "teacher"]
-    method = _method(recipe.teaching.model_copy(update={"teacher_weights": None}))
     made: list[Stage] = []
     for control in recipe.controls:
         if control in names:
             continue
-        if control in ("chain", "dense"):
+        if control in ("chain", "dense", "uniform", "structure_alone"):
             raise BadInput(
                 f"controls: {control} goes with the short form; write its stages under ladder.stages."
             )
@@ -329,7 +319,7 @@ def _controls(recipe: Recipe, dataset: Dataset, ladder: Ladder, student: str) ->
             continue  # the student learns from nobody anyway
         if teacher is None and control not in ("scratch", "label_smoothing"):
             continue  # nobody teaches: there is no direct way either
-        stages = _arm(control, teacher, assistants, _as_rung(end), method, recipe, dataset)
+        stages = _arm(control, teacher, assistants, _as_rung(end), recipe, dataset)
         made += [stage for stage in stages if stage.name not in names]
         names |= {stage.name for stage in stages}
     return made

@@ -40,6 +40,27 @@ def training_of(recipe: Recipe, model: Model, path: str) -> Training:
     return training
 
 
+def structure_training_of(recipe: Recipe) -> Training:
+    """The recipe's training with what differs in a search for a structure: at a constant rate unless said."""
+    assert recipe.structure is not None
+    own = {"schedule": "constant", **recipe.structure.training}
+    if recipe.structure.epochs is not None:
+        own["epochs"] = recipe.structure.epochs
+    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
+    training: Training = _validated(Training, merged, "structure.training.")
+    return training
+
+
+def quantise_training_of(recipe: Recipe) -> Training:
+    """The recipe's training with what differs in quantisation-aware distillation: float32, a tenth of the rate."""
+    assert recipe.quantise is not None
+    own = {"precision": "fp32", "lr": recipe.training.lr / 10, **recipe.quantise.training}
+    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
+    merged["epochs"] = recipe.quantise.training.get("epochs", recipe.quantise.epochs)
+    training: Training = _validated(Training, merged, "quantise.training.")
+    return training
+
+
 def teaching_of(recipe: Recipe, entry: StageEntry, path: str) -> Teaching:
     """The recipe's teaching with what differs for one stage."""
     teaching: Teaching = _validated(Teaching, {**recipe.teaching.model_dump(), **entry.teaching}, path)
@@ -230,16 +251,19 @@ def _check_network(model: Model, path: str) -> None:
     """A name that can be built, or a file and nothing that does not go with it."""
     from understudy.models.frozen_files import format_of
     from understudy.models.names import check_name
+    from understudy.models.strips import check_strip
 
     if model.file is None:
         assert model.name is not None
         check_name(model.name)
+        if model.strip is not None:
+            check_strip(model.strip)
         return
     if path == "models.student":
         raise BadInput(
             "the student is what is taught, and a network in a file is not trained: give a name instead."
         )
-    for key in ("name", "width", "pretrained", "weights", "start", "training"):
+    for key in ("name", "width", "strip", "pretrained", "weights", "start", "training"):
         if getattr(model, key) != Model.model_fields[key].get_default():
             raise BadInput(f"file is a teacher that is there already, whole: leave out {key}.")
     if format_of(Path(model.file)) == "logits":
@@ -248,9 +272,42 @@ def _check_network(model: Model, path: str) -> None:
                 raise BadInput(f"file holds logits, which look at no image any more: leave out {key}.")
 
 
+def _check_structure(recipe: Recipe) -> None:
+    """What goes with a structure that is learnt, and what is missing without one."""
+    assert recipe.models is not None
+    section = recipe.structure
+    if section is None:
+        if recipe.models.student is None:
+            raise BadInput(
+                "models.student is missing: name what is taught, or learn a structure from the teacher."
+            )
+        for control in ("uniform", "structure_alone"):
+            if control in recipe.controls:
+                raise BadInput(f"controls: {control} goes with structure, and this recipe has none.")
+        return
+    if recipe.models.teacher is None:
+        raise BadInput("models.teacher is missing: a structure is learnt from it.")
+    if recipe.models.assistants:
+        raise BadInput(
+            "models.assistants and structure: the assistants are structures found on the way; say how many as "
+            "structure.assistants."
+        )
+    if section.budget.multiply_adds is None and section.budget.parameters is None:
+        raise BadInput("structure.budget is empty: say multiply_adds: 0.5x, or parameters: 300k, or both.")
+    if len(set(section.strengths)) != len(section.strengths):
+        raise BadInput(f"structure.strengths has a number twice: {section.strengths}.")
+    if len(section.strengths) > 1 and not recipe.data.validation:
+        raise BadInput(
+            "structure.strengths are chosen among on the validation split, and data.validation is 0: give one strength."
+        )
+    structure_training_of(recipe)
+
+
 def _check_models(recipe: Recipe) -> None:
     """What the types cannot say: which parts go together, names of networks, partial trainings."""
     ladder = recipe.ladder
+    if recipe.quantise is not None:
+        quantise_training_of(recipe)
     sources = [word for word in ("name", "path", "hub") if getattr(recipe.data, word) is not None]
     if len(sources) != 1:
         raise BadInput(f"data needs exactly one of name, path and hub; it has {listed(sources)}.")
@@ -278,9 +335,13 @@ def _check_models(recipe: Recipe) -> None:
                 raise BadInput(
                     f"ladder.stages.{position} starts from the stage {entry.start!r} and from a file; choose one."
                 )
+        if recipe.structure is not None:
+            raise BadInput("structure goes with ladder.shape; in the long form every stage is written down.")
     else:
         if ladder.shape is None:
-            raise BadInput("ladder needs a shape (scratch, direct, chain, dense or paths) or stages.")
+            raise BadInput(
+                "ladder needs a shape (scratch, direct, chain, dense, paths or pacemaker) or stages."
+            )
         if ladder.student is not None:
             raise BadInput(
                 "ladder.student goes with ladder.stages; in the short form the student is models.student."
@@ -293,20 +354,29 @@ def _check_models(recipe: Recipe) -> None:
                 "models.teacher is missing: every shape and control but scratch and label_smoothing "
                 "learns from a teacher."
             )
+        _check_structure(recipe)
         needs_assistants = {ladder.shape, *recipe.controls} & {"chain", "dense", "paths", "mean_teachers"}
-        if needs_assistants and not recipe.models.assistants:
+        if needs_assistants and recipe.structure is not None and not recipe.structure.assistants:
+            raise BadInput(
+                f"structure.assistants is 0: {listed(sorted(needs_assistants))} needs assistants. "
+                f"Ask for some structures on the way, or use shape: direct."
+            )
+        if needs_assistants and recipe.structure is None and not recipe.models.assistants:
             raise BadInput(
                 f"models.assistants is empty: {listed(sorted(needs_assistants))} needs assistants. "
                 f"Name some between teacher and student, or use shape: direct."
             )
         if ladder.stochastic is not None and ladder.shape != "dense":
             raise BadInput(f"ladder.stochastic goes with shape: dense; the shape is {ladder.shape}.")
-        if recipe.models.student.weights is not None:
+        if ladder.reading != "ensemble" and ladder.shape != "pacemaker":
+            raise BadInput(f"ladder.reading goes with shape: pacemaker; the shape is {ladder.shape}.")
+        student = recipe.models.student
+        if student is not None and student.weights is not None:
             raise BadInput(
                 "models.student.weights: the student is what is taught; use start: to begin from weights."
             )
         models = [(f"models.assistants.{i}", model) for i, model in enumerate(recipe.models.assistants)]
-        models += [("models.student", recipe.models.student)]
+        models += [("models.student", student)] if student is not None else []
         models = ([("models.teacher", recipe.models.teacher)] if recipe.models.teacher else []) + models
     for path, model in models:
         if model.name is None and model.file is None:

@@ -10,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from understudy.recipe.reading import written
 from understudy.training.settings import Training
 
-Shape = Literal["scratch", "direct", "chain", "dense", "paths"]
+Shape = Literal["scratch", "direct", "chain", "dense", "paths", "pacemaker"]
 Control = Literal[
     "scratch",
     "direct",
     "direct_long",
     "chain",
     "dense",
+    "uniform",
+    "structure_alone",
     "label_smoothing",
     "early_teacher",
     "mean_teachers",
@@ -38,6 +40,12 @@ StageName = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\s\p{C}]([^\p{C}\p{Zl}\p{Zp}]*[^\s\p{C}])?$")
 ]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
+Assistants = (
+    Annotated[int, Field(ge=0, le=10)]
+    | Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=10)]
+)
+Cost = Annotated[str, Field(min_length=1, max_length=40)]
+STRENGTHS = (0.3, 1.0)  # as in understudy.ladder.structured, which needs torch
 
 
 class _Section(BaseModel):
@@ -97,9 +105,12 @@ class Model(_Section):
     """A network and, where it exists already, its weights. A name alone is short for {name: ...}."""
 
     name: Name | None = Field(
-        None, description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, timm/..., torchvision/..."
+        None, description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, mobilenet_v2, timm/..., torchvision/..."
     )
     width: Width = Field(1.0, description="factor on the channels of a built-in network")
+    strip: Annotated[int, Field(ge=3, le=99)] | None = Field(
+        None, description="make every k x k convolution 1 x this; odd"
+    )
     pretrained: bool = Field(False, description="begin with the weights that timm or torchvision publish")
     size: Size | None = Field(None, description="its own image size in pixels")
     mean: Statistics | None = Field(None, description="its own normalisation")
@@ -120,7 +131,9 @@ class Models(_Section):
 
     teacher: Model | None = None
     assistants: list[Model] = []
-    student: Model
+    student: Model | None = Field(
+        None, description="may be left out with structure: the teacher's network then"
+    )
 
 
 class Stochastic(_Section):
@@ -170,10 +183,57 @@ class StageEntry(_Section):
     stochastic: Stochastic | None = None
 
 
+class BudgetSection(_Section):
+    """What the student may cost for one image: a part of the network's own cost, or a number with its unit."""
+
+    multiply_adds: Cost | None = Field(None, description="0.5x, or such as 20MMAC")
+    parameters: Cost | None = Field(None, description="0.19x, or such as 300k")
+
+
+class StructureSection(_Section):
+    """Learns how many channels each layer of the student has."""
+
+    budget: BudgetSection
+    strengths: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1, max_length=20)] = (
+        Field(list(STRENGTHS), description="of the regulariser: each is tried, the best on validation taken")
+    )
+    epochs: PositiveInt | None = Field(None, description="of each search; the recipe's unless said")
+    training: dict[str, Any] = Field(
+        {},
+        description="what differs from the recipe's training in a search; its rate is constant unless said",
+    )
+    blocks: dict[Name, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        {}, description="weight of the regulariser in a block, such as {stage2: 2.0, stem: 0}"
+    )
+    schedule: Literal["joint", "sequential"] = Field("joint", description="all blocks at a time, or in turn")
+    retrain: Literal["scratch", "finetune"] = Field(
+        "scratch", description="what is found begins with new weights, or with those of the search"
+    )
+    assistants: Assistants = Field(
+        0,
+        description="how many structures found on the way teach the student; or where they lie, such as [0.5]: "
+        "half of the way from the whole network to the student, in ratios",
+    )
+
+
+class QuantiseSection(_Section):
+    """One more stage: the student again, trained on while its numbers are rounded to int8."""
+
+    epochs: PositiveInt = Field(5, description="of that training")
+    training: dict[str, Any] = Field(
+        {}, description="what differs from the recipe's training; a tenth of its lr, and fp32, unless said"
+    )
+
+
 class LadderSection(_Section):
     """A shape by name, or stages one by one."""
 
-    shape: Shape | None = Field(None, description="scratch, direct, chain (TAKD), dense (DGKD) or paths")
+    shape: Shape | None = Field(
+        None, description="scratch, direct, chain (TAKD), dense (DGKD), paths or pacemaker"
+    )
+    reading: Literal["ensemble", "hybrid", "strips"] = Field(
+        "ensemble", description="of pacemaker: what stands between teacher and student"
+    )
     stochastic: Stochastic | None = None
     stages: list[StageEntry] | None = Field(None, description="the long form")
     student: StageName | None = Field(None, description="long form: the stage that is delivered")
@@ -192,6 +252,10 @@ class Recipe(_Section):
     data: Data
     ladder: LadderSection = Field(default_factory=lambda: LadderSection(shape="direct"))
     models: Models | None = None
+    structure: StructureSection | None = Field(None, description="learn the student's structure")
+    quantise: QuantiseSection | None = Field(
+        None, description="quantisation-aware distillation of the student"
+    )
     teaching: Teaching = Field(default_factory=Teaching)
     training: Training = Field(default_factory=Training)
     signals: Signals = Field(default_factory=Signals)

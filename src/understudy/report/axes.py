@@ -150,10 +150,10 @@ def _written(value: float, step: float) -> str:
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten; with 2 and 5 between where these are few; every other one where they are many."""
+    """Powers of ten; with 2, 5 and others between where these are few; every other one where they are many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     found: list[float] = []
-    for between in ((1,), (1, 3), (1, 2, 5)):
+    for between in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         finer = [
             times * 10.0**power
             for power in range(first, last + 1)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import BadInput
 from understudy.report import numbers, sections
+from understudy.report.deploy import Deployed, cells, how_to_read, read_deploy
+from understudy.report.kinds import kinds
+from understudy.report.loading import loading
+from understudy.report.markdown import escaped, fenced
 from understudy.report.numbers import listing, plain
 from understudy.report.result import read_result
 from understudy.report.statistics import LEVEL
+from understudy.report.structures import in_words, structure_of
 from understudy.store.files import write_text
 
 FILE = "student.md"
@@ -22,51 +26,9 @@ WORST_SHOWN = 3  # classes
 _TEACHING = ("temperature", "soft_weight", "combine", "hard_terms", "kl_reduction")
 _TRAINING = ("batch_size", "optimizer", "lr", "schedule", "weight_decay", "label_smoothing", "precision")
 
-_IN_ORDER = """\
-import json
-
-import torch
-from safetensors.torch import load_file
-from torch import nn
-
-with open("student.json", encoding="utf-8") as file:
-    card = json.load(file)
-student = nn.Sequential()
-for layer in card["architecture"]["layers"]:
-    *groups, name = layer["name"].split(".")
-    place = student
-    for group in groups:
-        if group not in dict(place.named_children()):
-            place.add_module(group, nn.Sequential())
-        place = place.get_submodule(group)
-    place.add_module(name, getattr(nn, layer["type"])(**layer["arguments"]))
-student.load_state_dict(load_file("student.safetensors"))
-student.eval()
-
-before = card["preprocessing"]
-pixels = torch.randint(0, 256, ({shape}))  # images x channels x height x width, 0 to 255: put yours here
-images = pixels.float(){resize} / 255
-mean, std = (torch.tensor(before[what]).view(1, -1, 1, 1) for what in ("mean", "std"))
-with torch.inference_mode():
-    logits = student((images - mean) / std)
-print([card["class_names"][answer] for answer in logits.argmax(dim=1)])
-"""
-_RESIZE = """
-images = nn.functional.interpolate(images, size=before["size"], mode="bilinear", antialias=True)
-images = images"""
-
-_FROM_ELSEWHERE = """\
-import {package}
-from safetensors.torch import load_file
-
-student = {call}
-student.load_state_dict(load_file("student.safetensors"))
-student.eval()
-"""
-
 
 def write_card(folder: Path) -> Path:
-    """Writes ``folder/student.md`` from ``result.json``, ``student.json`` and ``recipe.yaml`` beside it.
+    """Writes ``folder/student.md`` from ``result.json``, ``student.json``, ``recipe.yaml`` and ``deploy.json`` beside it.
 
     Returns:
         the card.
@@ -84,7 +46,8 @@ def write_card(folder: Path) -> Path:
             f"Run the same command again, it goes on from there."
         )
     card = folder / FILE
-    text = render(result, student=student, recipe=_read_recipe(folder))
+    deployed = read_deploy(folder, result["delivered"])
+    text = render(result, student=student, recipe=_read_recipe(folder), deployed=deployed)
     write_text(card, text.encode("utf-8", "replace").decode("utf-8"))
     return card
 
@@ -117,51 +80,34 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def escaped(text: object) -> str:
-    r"""``text`` on one line with every character that Markdown or HTML would read as markup written as itself.
-
-    >>> print(escaped("a|b <i> *c* [d](e) `f` https://g h_i _j_"))
-    a\|b \<i> \*c\* \[d\](e) \`f\` https\://g h_i \_j\_
-    >>> print(escaped("- 1."), escaped("1. x"), escaped("1.5"))
-    \- 1. 1\. x 1.5
-    """
-    said = re.sub(r"([\\`*\[\]<|~&#$@]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain(text))
-    said = re.sub(r"(?<=www)\.|:(?=//)", lambda found: "\\" + found[0], said)  # no links of their own
-    return re.sub(r"^(\d*)([-+=>]|(?<=\d)[.)](?=\s|$))", r"\1\\\2", said)  # nor a list, nor a quotation
-
-
-def fenced(text: str, language: str = "") -> str:
-    """A block of code whose fence is longer than any row of back ticks in it.
-
-    >>> print(fenced("a ``` b"))
-    ````
-    a ``` b
-    ````
-    """
-    fence = "`" * max(3, 1 + max((len(row) for row in re.findall("`+", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def render(result: Mapping[str, Any], *, student: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+def render(
+    result: Mapping[str, Any],
+    *,
+    student: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    deployed: Deployed | None = None,
+) -> str:
     """The card as Markdown.
 
     Args:
         result: the content of ``result.json``, with a delivered student.
         student: the content of ``student.json``.
         recipe: the content of ``recipe.yaml``; may be empty.
+        deployed: what is known of it as a file.
     """
     stage = sections.delivered_stage(result)
     assert stage is not None
     parts = [
         f"# {escaped(student['name'])}, taught on {escaped(result['data']['name'])}",
         _in_short(result, stage),
-        "## What it is\n\n" + _bullets(_what(stage, student)),
+        "## What it is\n\n" + _bullets(_what(result, stage, student)),
         "## What it was taught on\n\n" + _data(result),
         "## By whom\n\n" + _bullets(_by_whom(result, stage)),
         "## How\n\n" + _bullets(_how(result, stage, recipe)) + "\n\n" + fenced(_command(result), "sh"),
         "## Its figures\n\n" + _figures(result, stage),
+        *_on_a_device(deployed or Deployed()),
         "## Its limits\n\n" + _bullets(limits(result, stage)),
-        "## How to load it\n\n" + _loading(student),
+        "## How to load it\n\n" + loading(student),
         "## Licence\n\nThe licence of the data and of given weights is not known to the program that wrote this card. "
         "Find out what they allow before you pass the student on.",
     ]
@@ -184,11 +130,13 @@ def _tests(result: Mapping[str, Any]) -> str:
     return f"{result['data']['test']} test images" if result["data"].get("test") else "the test images"
 
 
-def _what(stage: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+def _what(result: Mapping[str, Any], stage: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
     before = student["preprocessing"]
     image = before.get("image") or []
+    found = structure_of(result, stage)
     said = [
         f"Architecture: {escaped(student['name'])}, layer by layer in `student.json`",
+        *([_structure(found)] if found else []),
         f"Parameters: {numbers.NOTHING if stage.get('parameters') is None else format(stage['parameters'], ',')}",
         f"Multiply-adds for one image: {numbers.mmac(stage.get('multiply_adds'))} million (MMAC)",
     ]
@@ -204,6 +152,12 @@ def _what(stage: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
         more = f", … ({len(names)} in all, see `student.json`)" if len(names) > len(shown) else ""
         said.append(f"Output: one logit for each of {len(names)} classes: {', '.join(shown)}{more}")
     return said
+
+
+def _structure(found: Mapping[str, Any]) -> str:
+    said = " ".join(in_words(found)).rstrip(".")
+    by = found["choice"].get("search")
+    return f"Structure{f', found by {escaped(by)}' if by else ''}: {escaped(said[:1].lower() + said[1:])}"
 
 
 def _data(result: Mapping[str, Any]) -> str:
@@ -298,7 +252,10 @@ def _figures(result: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
         "MMAC",
     ]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    kind = kinds(result)
     for entry in result["summary"]:
+        if kind[entry["name"]] == "structure":  # nothing was trained in it
+            continue
         name = escaped(entry["name"])
         cells = [
             f"**{name}**" if entry["name"] == stage["name"] else name,
@@ -328,6 +285,20 @@ def _figures(result: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
             f"Its worst class is {name}, {numbers.percent(worst[1])} % of whose test images it gets right."
         )
     return "\n".join(lines) + "\n\n" + " ".join(said)
+
+
+def _on_a_device(deployed: Deployed) -> list[str]:
+    """The table of its forms, as a section; none where there is nothing, or nothing that can be used."""
+    if not deployed.rows:
+        return []
+    table = cells(deployed.rows)
+    lines = [
+        "| " + " | ".join(escaped(header.words) for header in table.headers) + " |",
+        "|" + "".join("---|" if header.text else "---:|" for header in table.headers),
+        *("| " + " | ".join(escaped(cell) for cell in row) + " |" for row in table.rows),
+    ]
+    said = [escaped(sentence) for sentence in how_to_read(deployed.rows, machine=deployed.machine)]
+    return ["## On a device\n\n" + "\n".join(lines) + ("\n\n" + " ".join(said) if said else "")]
 
 
 def _difference(found: Mapping[str, Any] | None) -> str:
@@ -441,29 +412,3 @@ def _few_images(result: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
         return ""
     half = 1.96 * math.sqrt(own * (1 - own) / tests)
     return f"{tests} test images pin its accuracy down to about ± {numbers.percent(half)} points (95 %), whatever the seeds say."
-
-
-def _loading(student: Mapping[str, Any]) -> str:
-    architecture = student["architecture"]
-    layers = architecture.get("layers") or []
-    wiring = str(architecture.get("wiring") or "")
-    before = student["preprocessing"]
-    package = wiring.partition(".")[0]
-    if wiring.startswith("one layer after the other") and all("." not in layer["type"] for layer in layers):
-        image = before.get("size") or before.get("image") or [32, 32]
-        if before.get("size"):
-            image = before.get("image") or image
-        code = _IN_ORDER.format(
-            shape=f"4, {before.get('channels', 3)}, {image[0]}, {image[1]}",
-            resize=_RESIZE if before.get("size") else "",
-        )
-        return "With torch and safetensors alone, in the folder of this card:\n\n" + fenced(code, "python")
-    if package in ("timm", "torchvision"):
-        code = _FROM_ELSEWHERE.format(package=package, call=plain(wiring))
-        after = "Its input is described in `student.json` under `preprocessing`."
-        return f"With {package} and safetensors, in the folder of this card:\n\n{fenced(code, 'python')}\n\n{after}"
-    return (
-        "`student.json` lists its layers by type of torch.nn, with their arguments and the names of their tensors in "
-        "`student.safetensors`; how they are connected stands there in words, under `architecture` and `wiring`, and what "
-        "is done to an image before, under `preprocessing`. Nothing of understudy is needed to run it."
-    )

@@ -9,7 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.report import charts, figures, numbers
+from understudy.report import charts, figures, numbers, pareto
+from understudy.report.frame import SHAPES
+from understudy.report.kinds import kinds
 from understudy.report.numbers import plain
 from understudy.report.page import summary_row
 from understudy.report.tables import different_data, problems
@@ -48,7 +50,7 @@ def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [row for run, result in runs.items() for row in _rows(run, result)]
     looks = {
         run: (f"run{number % COLOURS}", shape)
-        for number, (run, shape) in enumerate(zip(runs, cycle(charts.SHAPES), strict=False))
+        for number, (run, shape) in enumerate(zip(runs, cycle(SHAPES), strict=False))
     }
     deviations = any(row["std"] is not None for row in rows)
     compared = any(row["difference"] for row in rows)
@@ -67,8 +69,7 @@ def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
         strip=_strip(runs, looks),
         costs=_costs(runs, looks),
         keys=[
-            {"name": plain(run), "kind": kind, "shape": charts.SHAPES[shape]}
-            for run, (kind, shape) in looks.items()
+            {"name": plain(run), "kind": kind, "shape": SHAPES[shape]} for run, (kind, shape) in looks.items()
         ],
         runs=list(runs),
         differing=differing(runs),
@@ -132,7 +133,7 @@ def _strip(runs: Mapping[str, Mapping[str, Any]], looks: Mapping[str, tuple[str,
                 interval=figures.interval_in_percent(entry.get("interval")),
                 strong=entry["name"] == figures.delivered_name(result),
             )
-            for entry in result["summary"]
+            for entry in _trained(result)
             if entry["n"]
         ]
     if not 1 < len(rows) <= ROWS_DRAWN:
@@ -151,9 +152,9 @@ def _costs(
     runs: Mapping[str, Mapping[str, Any]], looks: Mapping[str, tuple[str, str]]
 ) -> list[tuple[str, Markup]]:
     made = []
-    for title, key, label in figures.COSTS:
+    for title, key, label in pareto.COSTS:
         marks = [
-            figures.cost_mark(
+            pareto.cost_mark(
                 entry,
                 key,
                 name=entry["name"],
@@ -163,10 +164,16 @@ def _costs(
                 strong=entry["name"] == figures.delivered_name(result),
             )
             for run, result in runs.items()
-            for entry in result["summary"]
+            for entry in _trained(result)
         ]
-        made.append((title, figures.cost_chart(marks, title=title, label=label)))
+        made.append((title, pareto.cost_chart(marks, title=title, label=label)))
     return [(title, chart) for title, chart in made if chart]
+
+
+def _trained(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of the summary without structures, which are cut to a budget and not trained."""
+    kind = kinds(result)
+    return [entry for entry in result["summary"] if kind[entry["name"]] != "structure"]
 
 
 def differing(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

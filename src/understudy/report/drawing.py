@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.report.numbers import NOTHING, accuracy, mmac, plain, shortened
+from understudy.report.kinds import kinds
+from understudy.report.numbers import accuracy, mmac, percent, plain, shortened
 
 WIDTH = 212  # of a stage's box
 LINE = 17  # from one line of text to the next
@@ -16,24 +17,37 @@ LANE = 16  # for an arrow that passes a column
 MARGIN = 8
 LETTERS = 20  # of a name that fit on a line in a box
 LINES = 3  # that a name may have
+BESIDE = 8  # between two arrows of one stage to the same other
+_SAID = {  # what an arrow says of both its ends
+    "teaches": "{0} teaches {1}",
+    "starts": "{0} gives {1} its weights to begin with",
+    "shapes": "{0} gives {1} its channels",
+    "chooses": "{1} chooses among {0}",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A stage: its upper left corner, its lines of text, and what kind it is."""
+    """A stage, or a stack of searches that differ in nothing but their strength: upper left corner, text, and kind."""
 
     x: float
     y: float
     title: list[str]
     small: list[str]
-    kind: str  # teacher, assistant, student or control
+    kind: str  # one of understudy.report.kinds.KINDS
     delivered: bool
     about: str  # all of it, unshortened
+    stacked: int = 1  # how many stages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrow:
-    """A curve (an SVG path) from a stage to one that learns from it (``teaches``) or begins with it (``starts``)."""
+    """A curve (an SVG path) from a stage to one that is made with it.
+
+    Attributes:
+        kind: ``teaches``, ``starts`` (gives its weights), ``shapes`` (says which channels there are), ``chooses`` (is one
+            that its target chooses among).
+    """
 
     path: str
     kind: str
@@ -58,26 +72,38 @@ def drawing(result: Mapping[str, Any]) -> Drawing:
     An arrow that passes a column has a lane there, between the boxes and shared by all arrows from the same stage,
     so that no arrow runs behind a box.
     """
-    ladder = result["ladder"]
+    ladder, kind = result["ladder"], kinds(result)
     nodes: dict[str, Mapping[str, Any]] = {node["name"]: node for node in ladder["graph"]}
     edges = [edge for edge in ladder["edges"] if edge["from"] in nodes and edge["to"] in nodes]
+    stacks = _stacks([name for name in nodes if kind[name] == "search"], edges)
+    of = {member: name for name, members in stacks.items() for member in members}
+    nodes = {name: node for name, node in nodes.items() if of.get(name, name) == name}
+    edges = _unique(
+        {**edge, "from": of.get(edge["from"], edge["from"]), "to": of.get(edge["to"], edge["to"])}
+        for edge in edges
+    )
     column = _columns(nodes, edges)
     edges = [edge for edge in edges if column[edge["from"]] < column[edge["to"]]]
-    titles = {name: _lines(plain(name)) for name in nodes}
+    names = {name: _stack_name(stacks.get(name, [name])) for name in nodes}
+    titles = {name: _lines(names[name]) for name in nodes}
     box_height = LINE * (max(map(len, titles.values()), default=1) + 2) + 13
     middle, height = _middles(column, edges, box_height)
     boxes = []
     for name, node in nodes.items():
-        about = _about(name, node, result)
+        members = stacks.get(name, [name])
         boxes.append(
             Box(
                 x=_left(column[name]),
                 y=middle[column[name], name] - box_height / 2,
                 title=titles[name],
-                small=[shortened(plain(node.get("model", "")), LETTERS + 2), " · ".join(about[2:])],
-                kind=kind_of(node, ladder.get("controls", [])),
+                small=[
+                    shortened(plain(node.get("model", "")), LETTERS + 2),
+                    " · ".join(_figures(node, members, result, kind[name])),
+                ],
+                kind=kind[name],
                 delivered=name == (result.get("delivered") or {}).get("name"),
-                about=", ".join(text for text in about if text),
+                about="; ".join(_about(member, node, result, kind[name]) for member in members),
+                stacked=len(members),
             )
         )
     return Drawing(
@@ -86,31 +112,63 @@ def drawing(result: Mapping[str, Any]) -> Drawing:
         box_width=WIDTH,
         box_height=box_height,
         boxes=boxes,
-        arrows=[_arrow(edge, column, middle) for edge in edges],
+        arrows=_arrows(edges, column, middle, names),
     )
+
+
+def _stacks(searches: Sequence[str], edges: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Searches that come from the same stages and lead to the same, by the first of them."""
+    found: dict[frozenset[tuple[str, ...]], list[str]] = {}
+    for name in searches:
+        around = frozenset(
+            ("from", edge["from"], edge["kind"]) if edge["to"] == name else ("to", edge["to"], edge["kind"])
+            for edge in edges
+            if name in (edge["from"], edge["to"])
+        )
+        found.setdefault(around, []).append(name)
+    return {members[0]: members for members in found.values()}
+
+
+def _unique(edges: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    return list({(edge["from"], edge["to"], edge["kind"]): edge for edge in edges}.values())
+
+
+def _stack_name(members: Sequence[str]) -> str:
+    """One name for several.
+
+    >>> _stack_name(["structure/search 1", "structure/search 0.3"])
+    'structure/search 1,\xa00.3'
+    """
+    names = [plain(name) for name in members]
+    shared = names[0][: names[0].rfind(" ") + 1]
+    if not all(name.startswith(shared) for name in names):
+        shared = ""
+    return shared + ",\N{NO-BREAK SPACE}".join(name.removeprefix(shared) for name in names)
 
 
 def _left(column: int) -> float:
     return MARGIN + column * (WIDTH + ACROSS)
 
 
-def kind_of(node: Mapping[str, Any], controls: Sequence[str]) -> str:
-    """``teacher``, ``assistant``, ``student`` or ``control``: what a stage is drawn as."""
-    if node["name"] in controls:
-        return "control"
-    return node["role"] if node.get("role") in ("teacher", "assistant") else "student"
-
-
-def _about(name: str, node: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    """Name, model, and the figures that are known."""
-    entry: Mapping[str, Any] = next((entry for entry in result["summary"] if entry["name"] == name), {})
-    said = [plain(name), plain(node.get("model", ""))]
-    reached = accuracy(entry.get("mean"), entry.get("std"))
-    if reached != NOTHING:
-        said.append(f"{reached} %")
+def _figures(
+    node: Mapping[str, Any], members: Sequence[str], result: Mapping[str, Any], kind: str
+) -> list[str]:
+    """What is known of a stage, or of a stack: how good, how costly. A structure is not trained: only its cost."""
+    entries = [entry for entry in result["summary"] if entry["name"] in members]
+    means = [entry["mean"] for entry in entries if entry.get("mean") is not None]
+    said = []
+    if means and kind != "structure":
+        one = accuracy(means[0], entries[0].get("std"))
+        said.append(f"{one if len(members) == 1 else f'{percent(min(means))} to {percent(max(means))}'} %")
     if node.get("multiply_adds") is not None:
         said.append(f"{mmac(node['multiply_adds'])} MMAC")
     return said
+
+
+def _about(name: str, node: Mapping[str, Any], result: Mapping[str, Any], kind: str) -> str:
+    """Name, model, and the figures that are known."""
+    said = [plain(name), plain(node.get("model", "")), *_figures(node, [name], result, kind)]
+    return ", ".join(text for text in said if text)
 
 
 def _lines(name: str) -> list[str]:
@@ -166,20 +224,46 @@ def _middles(
     return middle, height
 
 
-def _arrow(
-    edge: Mapping[str, str], column: Mapping[str, int], middle: Mapping[tuple[int, str], float]
-) -> Arrow:
-    source, target = edge["from"], edge["to"]
+def _arrows(
+    edges: Sequence[Mapping[str, str]],
+    column: Mapping[str, int],
+    middle: Mapping[tuple[int, str], float],
+    names: Mapping[str, str],
+) -> list[Arrow]:
+    """All of them; two between the same stages run side by side."""
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for edge in edges:
+        pairs.setdefault((edge["from"], edge["to"]), []).append(edge["kind"])
+    made = []
+    for (source, target), verbs in pairs.items():
+        for number, verb in enumerate(verbs):
+            kind = verb if verb in _SAID else "teaches"
+            made.append(
+                Arrow(
+                    path=_path(source, target, column, middle, BESIDE * (number - (len(verbs) - 1) / 2)),
+                    kind=kind,
+                    about=_SAID[kind].format(names[source], names[target]),
+                )
+            )
+    return made
+
+
+def _path(
+    source: str,
+    target: str,
+    column: Mapping[str, int],
+    middle: Mapping[tuple[int, str], float],
+    down: float,
+) -> str:
     first, last = column[source], column[target]
-    x, y = _left(first) + WIDTH, middle[first, source]
+    x, y = _left(first) + WIDTH, middle[first, source] + down
     path = f"M{x:.1f} {y:.1f}"
     for number in range(first + 1, last + 1):
         end = number == last
-        x1, y1 = _left(number) - (7 if end else 0), middle[number, target if end else source]
+        x1, y1 = _left(number) - (7 if end else 0), middle[number, target if end else source] + down
         half = (x1 - x) / 2
         path += f" C{x + half:.1f} {y:.1f}, {x1 - half:.1f} {y1:.1f}, {x1:.1f} {y1:.1f}"
         if not end:
             path += f" H{x1 + WIDTH:.1f}"
         x, y = x1 + WIDTH, y1
-    verb = "starts" if edge["kind"] == "starts" else "teaches"
-    return Arrow(path=path, kind=verb, about=f"{plain(source)} {verb} {plain(target)}")
+    return path

@@ -12,14 +12,10 @@ from markupsafe import Markup
 
 from understudy.report import charts
 from understudy.report.axes import usable
-from understudy.report.drawing import kind_of
-from understudy.report.numbers import accuracy, count, mmac, plain, points
+from understudy.report.kinds import kinds
+from understudy.report.numbers import accuracy, plain, points
 
 PERCENT = (0.0, 100.0)
-COSTS = (  # what it is called, its key, and the label of its axis
-    ("parameters", "parameters", "parameters (log scale)"),
-    ("multiply-adds", "multiply_adds", "multiply-adds for one image (log scale)"),
-)
 MOST_POINTS = 40_000  # of all thin curves together, so that a page of many seeds stays small
 FEWEST_POINTS = 12  # of one of them
 
@@ -34,15 +30,8 @@ class Curves:
     loss: Markup
 
 
-def kinds(result: Mapping[str, Any]) -> dict[str, str]:
-    """What each stage is drawn as: ``teacher``, ``assistant``, ``student`` or ``control``."""
-    controls = result["ladder"].get("controls", [])
-    entries = [*result["stages"], *result["summary"], *result["ladder"]["graph"]]
-    return {entry["name"]: kind_of(entry, controls) for entry in entries}
-
-
 def accuracies(result: Mapping[str, Any]) -> Markup:
-    """Test accuracy of every stage: a dot for each seed, the mean, and its 95 % interval."""
+    """Test accuracy of every stage that was trained: a dot for each seed, the mean, and its 95 % interval."""
     kind = kinds(result)
     rows = [
         charts.Row(
@@ -55,7 +44,7 @@ def accuracies(result: Mapping[str, Any]) -> Markup:
             strong=entry["name"] == delivered_name(result),
         )
         for entry in result["summary"]
-        if entry["n"]
+        if entry["n"] and kind[entry["name"]] != "structure"
     ]
     if len(rows) < 2 and all(len(row.dots) < 2 for row in rows):
         return Markup("")  # one figure is said, not drawn
@@ -104,78 +93,6 @@ def interval_words(difference: Mapping[str, Any]) -> str:
     if not found:
         return f"(n = {difference['n']})"
     return f"(interval {points(found[0])} to {points(found[1])}, n = {difference['n']})"
-
-
-def costs(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:
-    """Test accuracy against parameters and against multiply-adds, the title of each chart with it; none for one stage."""
-    if sum(entry["n"] > 0 for entry in result["summary"]) < 2:
-        return []
-    kind = kinds(result)
-    made = []
-    for title, key, label in COSTS:
-        marks = [
-            cost_mark(
-                entry,
-                key,
-                name=entry["name"],
-                kind=kind[entry["name"]],
-                strong=entry["name"] == delivered_name(result),
-            )
-            for entry in result["summary"]
-        ]
-        made.append((title, cost_chart(marks, title=title, label=label)))
-    return [(title, chart) for title, chart in made if chart]
-
-
-def cost_mark(
-    entry: Mapping[str, Any],
-    key: str,
-    *,
-    name: str,
-    kind: str,
-    shape: str = "",
-    strong: bool = False,
-    about: str = "",
-) -> charts.Mark:
-    """One row of a summary as a point: its mean, and mean ± sample deviation as its bar; ``about`` names its run."""
-    mean, std = entry.get("mean"), entry.get("std")
-    return charts.Mark(
-        x=entry.get(key),
-        y=_percent(mean),
-        interval=None if mean is None or std is None else (100 * (mean - std), 100 * (mean + std)),
-        name=name,
-        kind=kind,
-        shape=shape,
-        strong=strong,
-        about=f"{about}{', ' if about else ''}{plain(name)}: {accuracy(mean, std)} %, n = {entry['n']}, {count(entry.get('parameters'))} parameters, "
-        f"{mmac(entry.get('multiply_adds'))} MMAC",
-    )
-
-
-def cost_chart(marks: Sequence[charts.Mark], *, title: str, label: str) -> Markup:
-    """Test accuracy in percent over a cost."""
-    return Markup(
-        charts.scatter(
-            marks,
-            about=f"Test accuracy against {title}",
-            x_label=label,
-            y_label="test accuracy, %",
-            x_text=_round_count,
-            bounds=PERCENT,
-        )
-    )
-
-
-def _round_count(number: float) -> str:
-    """A round figure below an axis.
-
-    >>> _round_count(300.0), _round_count(30_000.0), _round_count(2_500_000.0), _round_count(1e12)
-    ('300', '30k', '2.5M', '1000G')
-    """
-    size, letter = next(
-        ((s, unit) for s, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= s), (1.0, "")
-    )
-    return f"{number / size:g}{letter}"
 
 
 def learning(result: Mapping[str, Any]) -> list[Curves]:

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from understudy.report import numbers
 from understudy.report.drawing import Drawing, drawing
+from understudy.report.kinds import edges
 from understudy.report.numbers import plain
 from understudy.report.page import headline, missing
 from understudy.report.tables import problems
@@ -17,7 +18,15 @@ from understudy.report.tables import problems
 if TYPE_CHECKING:
     from understudy.ladder.graph import Ladder
 
-FILLS = {"teacher": "#f2c14e", "assistant": "#7fb7e6", "student": "#8fd19e", "control": "#b8b8c4"}
+FILLS = {
+    "teacher": "#f2c14e",
+    "assistant": "#7fb7e6",
+    "search": "#ecc8dd",
+    "structure": "#d48ab5",
+    "student": "#8fd19e",
+    "control": "#b8b8c4",
+}
+DASHES = {"starts": "5 4", "chooses": "1.5 3", "shapes": "9 3"}
 
 # Colours are drawn thinly over whatever the notebook's background is, and lines and text take the notebook's own.
 _TEMPLATE = """\
@@ -40,10 +49,13 @@ _TEMPLATE = """\
 <svg width="{{ drawing.width | round | int }}" viewBox="0 0 {{ drawing.width | round | int }} {{ drawing.height | round | int }}" style="max-width: 100%; height: auto" role="img" aria-label="Which stage learns from which" font-family="sans-serif" fill="currentColor">
 <defs><marker id="{{ head }}" viewBox="0 0 8 8" refX="1" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="currentColor" fill-opacity="0.55"/></marker></defs>
 {% for arrow in drawing.arrows %}
-<path d="{{ arrow.path }}" marker-end="url(#{{ head }})" fill="none" stroke="currentColor" stroke-opacity="0.55" stroke-width="1.3"{% if arrow.kind == "starts" %} stroke-dasharray="5 4"{% endif %}><title>{{ arrow.about }}</title></path>
+<path d="{{ arrow.path }}" marker-end="url(#{{ head }})" fill="none" stroke="currentColor" stroke-opacity="0.55" stroke-width="1.3"{% if arrow.kind in dashes %} stroke-dasharray="{{ dashes[arrow.kind] }}"{% endif %}><title>{{ arrow.about }}</title></path>
 {% endfor %}
 {% for stage in drawing.boxes %}
 <g><title>{{ stage.about }}</title>
+{% if stage.stacked > 1 %}
+<path d="M{{ stage.x + 10 }} {{ (stage.y - 5) | round(1) }}h{{ drawing.box_width - 11 }}a6 6 0 0 1 6 6v{{ drawing.box_height - 12 }}" fill="none" stroke="currentColor"/>
+{% endif %}
 <rect x="{{ stage.x | round(1) }}" y="{{ stage.y | round(1) }}" width="{{ drawing.box_width }}" height="{{ drawing.box_height }}" rx="6" fill="{{ fills[stage.kind] }}" fill-opacity="0.3" stroke="currentColor" stroke-width="{{ 2.5 if stage.delivered else 1 }}"/>
 {% for line in stage.title %}
 <text x="{{ (stage.x + 11) | round(1) }}" y="{{ (stage.y + 20 + 17 * loop.index0) | round(1) }}" font-size="13" font-weight="600">{{ line }}</text>
@@ -73,16 +85,9 @@ def picture_of_ladder(ladder: Ladder) -> str:
                 }
                 for stage in ladder.stages
             ],
-            "edges": [
-                {"from": source, "to": stage.name, "kind": kind}
-                for stage in ladder.stages
-                for kind, sources in (
-                    ("teaches", stage.teachers),
-                    ("starts", (stage.start,) if isinstance(stage.start, str) else ()),
-                )
-                for source in sources
-            ],
+            "edges": edges(ladder),
         },
+        "stages": [],
         "summary": [],
         # one student is marked as what will be delivered; of several paths none is chosen yet
         "delivered": {"name": ladder.delivered[0]} if len(ladder.delivered) == 1 else None,
@@ -128,5 +133,7 @@ def _rendered(*, drawing: Drawing, **said: Any) -> str:
         plain=plain,
         difference=_difference,
     )
-    page = environment.from_string(_TEMPLATE).render(drawing=drawing, head=head, fills=FILLS, **said)
+    page = environment.from_string(_TEMPLATE).render(
+        drawing=drawing, head=head, fills=FILLS, dashes=DASHES, **said
+    )
     return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair in a file's name, say

@@ -113,6 +113,17 @@ def three_figures(number: float) -> str:
     return f"{number:.{decimals}f}"
 
 
+def size(count: int) -> str:
+    """Bytes with three figures.
+
+    >>> size(999), size(3_650), size(12_345_678)
+    ('999 bytes', '3.65 kB', '12.3 MB')
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{three_figures(count / 1e6)} MB" if count >= 999_500 else f"{three_figures(count / 1e3)} kB"
+
+
 def duration(seconds: float | None) -> str:
     """A time with its two largest units.
 

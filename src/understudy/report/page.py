@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.report import figures, numbers, sections
-from understudy.report.charts import SHAPE_OF, SHAPES
+from understudy.report import figures, numbers, pareto, sections
+from understudy.report.deploy import Deployed, cells, read_deploy
+from understudy.report.deploy import how_to_read as how_to_read_files
 from understudy.report.drawing import drawing
+from understudy.report.frame import SHAPE_OF, SHAPES
+from understudy.report.kinds import KINDS, kinds
 from understudy.report.numbers import plain
 from understudy.report.result import read_result
 from understudy.report.statistics import LEVEL
+from understudy.report.structures import structures
 from understudy.report.tables import CONTROL, problems, to_control
 from understudy.report.template import filled
 from understudy.store.files import write_text
@@ -21,7 +25,7 @@ PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``folder/report.html`` from ``result.json`` and ``recipe.yaml`` beside it; also for an unfinished run.
+    """Writes ``folder/report.html`` from ``result.json``, ``recipe.yaml`` and ``deploy.json``; also for an unfinished run.
 
     Returns:
         the page.
@@ -35,18 +39,25 @@ def write_report(folder: Path) -> Path:
     recipe = folder / "recipe.yaml"
     text = recipe.read_bytes().decode("utf-8", "replace") if recipe.is_file() else None
     page = folder / FILE
-    write_text(page, render(result, title=folder.resolve().name, recipe=text))
+    deployed = read_deploy(folder, result.get("delivered"))
+    write_text(page, render(result, title=folder.resolve().name, recipe=text, deployed=deployed))
     return page
 
 
-def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
+def render(
+    result: Mapping[str, Any], *, title: str, recipe: str | None, deployed: Deployed | None = None
+) -> str:
     """The page as HTML; everything that a person or a data set named is escaped."""
-    summary = [summary_row(entry, result) for entry in result["summary"]]
+    deployed = deployed or Deployed()
+    kind = kinds(result)
+    summary = [summary_row(entry, result) | {"kind": kind[entry["name"]]} for entry in result["summary"]]
+    found = structures(result)
     if any(row["difference"] for row in summary):  # where some are paired, no other kind stands among them
         summary = [row | {"to_control": None} for row in summary]
+    costs = pareto.costs(result, deployed.rows)
     shown: dict[str, Any] = {
         "learning": figures.learning(result),
-        "costs": figures.costs(result),
+        "costs": costs,
         "with_teachers": sections.with_teachers(result),
         "classes": sections.classes(result),
         "examples": sections.examples(result),
@@ -57,10 +68,16 @@ def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
         title=title,
         headline=headline(result),
         missing=missing(result),
-        problems=problems(result),
+        problems=[*problems(result), *([deployed.problem] if deployed.problem else [])],
         warnings=sections.warnings(result),
         checked=sections.checked(result),
         drawing=drawing(result),
+        kinds=KINDS,
+        structures=found,
+        dropped=any(not layer.after for one in found for layer in one.layers),
+        deployed=deployed,
+        deploy_cells=cells(deployed.rows),
+        deploy_reading=how_to_read_files(deployed.rows, machine=deployed.machine),
         summary=summary,
         strip=figures.accuracies(result),
         differences=figures.differences(result),
@@ -70,7 +87,8 @@ def render(result: Mapping[str, Any], *, title: str, recipe: str | None) -> str:
         intervals=any(row["interval"] for row in summary),
         deviations=any(row["std"] is not None for row in summary),
         against=_against(result),
-        keys=keys(figures.kinds(result).values()),
+        keys=keys(set(kind.values()) - {"structure"}),
+        cost_keys=keys(costs.kinds) if costs else [],
         losses=losses(result),
         absent=absent(result, shown),
         classes_shown=sections.CLASSES_SHOWN,
@@ -111,9 +129,9 @@ def _against(result: Mapping[str, Any]) -> str:
     return (result.get("compare") or {}).get("against") or CONTROL
 
 
-def keys(kinds: Iterable[str]) -> list[dict[str, str]]:
+def keys(of: Iterable[str]) -> list[dict[str, str]]:
     """The legend of charts that hold stages of these kinds."""
-    there = set(kinds)
+    there = set(of)
     return [
         {"name": kind, "kind": kind, "shape": SHAPES[shape]}
         for kind, shape in SHAPE_OF.items()

@@ -9,6 +9,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from understudy.errors import BadInput
+from understudy.report.numbers import plain
 
 VERSION = 1
 FILE = "result.json"
@@ -77,6 +78,45 @@ class CurvePoint(TypedDict):
     accuracy: NotRequired[float | None]
 
 
+class CostOf(TypedDict):
+    """Multiply-adds are of one image."""
+
+    parameters: NotRequired[int]
+    multiply_adds: NotRequired[int]
+
+
+class WidthOf(TypedDict):
+    """Output channels of a layer; 0 after: it is dropped."""
+
+    layer: str
+    before: int
+    after: int
+
+
+class CandidateOf(TypedDict):
+    """What a search left, cut to the budget; ``validation`` is its accuracy before any further training."""
+
+    search: str
+    validation: NotRequired[float | None]
+    threshold: NotRequired[float | None]
+    reached: NotRequired[dict[str, float]]
+
+
+class ChoiceOf(TypedDict):
+    """Which channels a network keeps, chosen among searches; see ``understudy.structure.choosing``.
+
+    ``budget`` has a float for a share of ``whole`` and an int for a number; ``reached`` how much of the budget is used.
+    """
+
+    search: NotRequired[str]
+    budget: NotRequired[dict[str, int | float]]
+    whole: NotRequired[CostOf]
+    reached: NotRequired[dict[str, float]]
+    threshold: NotRequired[float | None]
+    widths: NotRequired[list[WidthOf]]
+    candidates: NotRequired[list[CandidateOf]]
+
+
 class StageOf(TypedDict):
     """A stage with one seed. Accuracies are fractions; seconds are of the training, also when ``from_store``."""
 
@@ -98,6 +138,7 @@ class StageOf(TypedDict):
     analysis: NotRequired[Analysis | None]
     warnings: NotRequired[list[str]]
     curve: NotRequired[list[CurvePoint]]
+    choice: NotRequired[ChoiceOf | None]
 
 
 class DifferenceOf(TypedDict):
@@ -215,12 +256,23 @@ def read_result(folder: Path) -> dict[str, Any]:
         )
     if type(version) is not int or version != VERSION:
         raise BadInput(f"{path} is damaged: its version is {version!r}, not {VERSION}. {again}")
+    if wrong := damage(value, RunResult):
+        raise BadInput(f"{path} is damaged: {wrong}. {again}")
+    return dict(value)
+
+
+def damage(value: object, kind: type) -> str:
+    """The first thing that makes ``value`` no ``kind``, such as ``stages.3.seed: Input should be …``; empty: there is none.
+
+    Args:
+        value: what a file holds.
+        kind: a ``TypedDict``; keys that it does not have do no harm.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        TypeAdapter(RunResult).validate_python(value, strict=True)
+        TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise BadInput(f"{path} is damaged: {where}: {first['msg']}. {again}") from error
-    return dict(value)
+        return f"{plain('.'.join(str(step) for step in first['loc']))}: {first['msg']}"
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from understudy.errors import BadInput, listed
 from understudy.recipe.reading import read_file
+from understudy.report.deploy import FILE as DEPLOY
+from understudy.report.kinds import edges
 from understudy.report.summary import comparison, summary
 from understudy.store import files
 
@@ -28,6 +31,8 @@ RESULT = "result.json"
 STUDENT = "student.safetensors"
 STUDENT_CARD = "student.json"
 MODEL_CARD = "student.md"
+INT8 = "student-int8"  # the student that was trained on as int8, where there is one
+EXPORTED = (".onnx", ".int8.onnx", ".pt2", ".pte")
 _MAY_GROW = ("seeds", "controls")
 
 
@@ -136,7 +141,7 @@ def result_of(
     chosen = choose(outcomes, ladder)
     stages = [{**_stage(outcome), **(analyst.of(outcome) if analyst else {})} for outcome in outcomes]
     complete = all(outcome.state == "done" for outcome in outcomes)
-    costs = {outcome.job.name: outcome.job for outcome in outcomes}
+    costs = {outcome.job.name: (outcome.job, _cost(outcome)) for outcome in outcomes}
     return {
         "version": VERSION,
         "complete": complete,
@@ -146,16 +151,8 @@ def result_of(
             "controls": [name for name in ladder.students if name not in ladder.delivered],
             "seeds": recipe["seeds"],
             "repeat": recipe["repeat"],
-            "graph": [_node(costs[stage.name]) for stage in ladder.stages if stage.name in costs],
-            "edges": [
-                {"from": source, "to": stage.name, "kind": kind}
-                for stage in ladder.stages
-                for kind, sources in (
-                    ("teaches", stage.teachers),
-                    ("starts", (stage.start,) if isinstance(stage.start, str) else ()),
-                )
-                for source in sources
-            ],
+            "graph": [_node(*costs[stage.name]) for stage in ladder.stages if stage.name in costs],
+            "edges": edges(ladder),
         },
         "data": {
             "name": dataset.name,
@@ -184,14 +181,23 @@ def result_of(
     }
 
 
-def _node(job: Job) -> dict[str, Any]:
+def _cost(outcome: Outcome) -> dict[str, int]:
+    """Of the network that was made; before that, what is expected of it."""
+    record = outcome.result.record if outcome.result else {}
+    expected = outcome.job.cost
+    return {
+        "parameters": record.get("parameters", expected.parameters),
+        "multiply_adds": record.get("multiply_adds", expected.multiply_adds),
+    }
+
+
+def _node(job: Job, cost: Mapping[str, int]) -> dict[str, Any]:
     return {
         "name": job.name,
         "model": job.stage.network.label,
         "role": job.stage.role,
         "teachers": list(job.stage.teachers),
-        "parameters": job.cost.parameters,
-        "multiply_adds": job.cost.multiply_adds,
+        **cost,
     }
 
 
@@ -207,8 +213,8 @@ def _stage(outcome: Outcome) -> dict[str, Any]:
         "message": outcome.message,
         "model": outcome.job.stage.network.label,
         "teachers": list(outcome.job.stage.teachers),
-        "parameters": outcome.job.cost.parameters,
-        "multiply_adds": outcome.job.cost.multiply_adds,
+        **_cost(outcome),
+        **{name: record[name] for name in ("choice",) if name in record},
         "epochs": record.get("epochs", training.epochs if training else 0),
         "seconds": record.get("seconds"),
         "from_store": outcome.from_store,
@@ -232,13 +238,24 @@ def choose(outcomes: Sequence[Outcome], ladder: Ladder) -> Outcome | None:
 
 
 def withdraw(out: Path) -> None:
-    """Removes a student that another run left in ``out``: none of this run is finished."""
-    for name in (STUDENT, STUDENT_CARD, MODEL_CARD):
+    """Removes a student that another run left in ``out``, and its figures as a file: none of this run is finished."""
+    for name in (STUDENT, STUDENT_CARD, MODEL_CARD, DEPLOY, f"{INT8}.safetensors", f"{INT8}.json"):
         (out / name).unlink(missing_ok=True)
+    for name in (STUDENT_CARD.removesuffix(".json"), INT8):
+        _clear_exported(out, name, key="")
 
 
-def deliver(out: Path, chosen: Outcome, *, store: Store, dataset: Dataset) -> None:
+def deliver(
+    out: Path,
+    chosen: Outcome,
+    *,
+    store: Store,
+    dataset: Dataset,
+    name: str = STUDENT_CARD.removesuffix(".json"),
+) -> None:
     """Writes ``student.safetensors`` and ``student.json``: enough to rebuild the student with torch alone.
+
+    What was exported of another student is removed: it would be taken for this one's.
 
     Raises:
         Damaged: the kept weights differ from their checksum.
@@ -248,10 +265,11 @@ def deliver(out: Path, chosen: Outcome, *, store: Store, dataset: Dataset) -> No
 
     assert chosen.result is not None
     record = chosen.result.record
-    weights = store.weights(chosen.result)
-    files.write_bytes(out / STUDENT, save(weights))
+    weights, file = store.weights(chosen.result), f"{name}.safetensors"
+    _clear_exported(out, name, key=chosen.job.key)
+    files.write_bytes(out / file, save(weights))
     files.write_json(
-        out / STUDENT_CARD,
+        out / f"{name}.json",
         {
             "version": VERSION,
             "name": record["model"],
@@ -259,6 +277,8 @@ def deliver(out: Path, chosen: Outcome, *, store: Store, dataset: Dataset) -> No
             "seed": chosen.job.seed,
             "key": chosen.job.key,
             "architecture": record["architecture"],
+            "network": record.get("network"),
+            "structure": record.get("structure"),
             "preprocessing": {
                 **record["preprocessing"],
                 "channels": dataset.channels,
@@ -270,6 +290,18 @@ def deliver(out: Path, chosen: Outcome, *, store: Store, dataset: Dataset) -> No
             "multiply_adds": record["multiply_adds"],
             "validation": record["validation"],
             "test": record["test"],
-            "weights": {"file": STUDENT, "sha256": files.sha256_of_file(out / STUDENT)},
+            "weights": {"file": file, "sha256": files.sha256_of_file(out / file)},
         },
     )
+
+
+def _clear_exported(out: Path, name: str, *, key: str) -> None:
+    """Removes files that were exported of a student with another key than ``key``."""
+    try:
+        if json.loads((out / f"{name}.json").read_text("utf-8")).get("key") == key:
+            return
+    except (OSError, ValueError, AttributeError):
+        pass
+    for ending in EXPORTED:
+        for path in (out / f"{name}{ending}", out / f"{name}{ending}.json"):
+            path.unlink(missing_ok=True)

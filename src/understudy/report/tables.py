@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from understudy.report import numbers
+from understudy.report import deploy, numbers
+from understudy.report.kinds import kinds
 from understudy.report.numbers import listing, plain
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def summary_table(result: Mapping[str, Any], *, width: int | None = None) -> Tab
             f"* delivered{'' if result['complete'] else ' so far'}: seed {delivered['seed']}, the last step's weights"
         )
     below += _how_to_read(result["summary"])
+    kind = kinds(result)
+    cut = [plain(entry["name"]) for entry in result["summary"] if kind[entry["name"]] == "structure"]
+    if cut:
+        below.append(f"{listing(cut)}: cut to the budget, not trained since")
     return _fitted(
         [_Column(header="stage", text=True), *_FIGURES],
         rows,
@@ -269,6 +274,24 @@ def different_data(runs: Mapping[str, Mapping[str, Any]]) -> str | None:
     names = [" and ".join(plain(run) for run in group) for group in groups.values()]
     return (
         f"The data differ between {' / '.join(names)} ({'; '.join(parts)}): their accuracies do not compare."
+    )
+
+
+def deploy_table(rows: Sequence[Mapping[str, Any]], *, machine: str = "", width: int | None = None) -> Table:
+    """The forms of a student as a file, one a row: how good, how large, how fast.
+
+    Args:
+        rows: of ``deploy.json``; see ``understudy.report.deploy.RowOf``. A figure that is missing is a dash.
+        machine: where they were measured, in words.
+        width: in characters; None: the terminal's.
+    """
+    found = deploy.cells(rows)
+    return _fitted(
+        [_Column(header=one.words, text=one.text, drop=one.drop) for one in found.headers],
+        found.rows,
+        title="The student as a file",
+        below=deploy.how_to_read(rows, machine=machine),
+        width=width,
     )
 
 

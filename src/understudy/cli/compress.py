@@ -1,0 +1,122 @@
+"""The command from a teacher to a student for a device: compress."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from understudy.cli.options import Jobs, Quiet, Set, StoreFolder, check_jobs, say, store_of
+from understudy.errors import BadInput
+
+
+def compress(
+    teacher: Annotated[str, typer.Option(help="The teacher's network, such as timm/resnet18 or resnet-56.")],
+    data: Annotated[str, typer.Option(help="A folder of class folders, an .npz file, hub:NAME, or digits.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    budget: Annotated[
+        list[str],
+        typer.Option(
+            help="What the student may cost: 20MMAC, 300k (parameters), or a part: 0.5xMAC, 0.19xparameters. "
+            "May be repeated.",
+            metavar="COST",
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="The teacher's weights; without them it is trained first.")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="A network for the student; the teacher's, made smaller, unless said.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="For all of it; 30 epochs for each stage unless said.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many students; the best on validation is taken.")] = 1,
+    set_: Set = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Write an int8 file as well.")] = False,
+    jobs: Jobs = 1,
+    store: StoreFolder = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """From a teacher, data and a budget to a student in a file: the plan first, with its reasons, then all of it."""
+    check_jobs(jobs)
+    if hours is not None and not 0 < hours < 1e6:
+        raise BadInput(f"--hours is a positive number; got {hours:g}.")
+    if not 1 <= seeds <= 1000:
+        raise BadInput(f"--seeds is a whole number from 1 to 1000; got {seeds}.")
+    if weights is not None and not weights.is_file():
+        raise BadInput(f"--weights: there is no file {weights}.")
+
+    from understudy.compress import Wish, piloted, planned
+    from understudy.report.numbers import duration
+    from understudy.store import Store
+    from understudy.training.memory import keep_pages
+
+    keep_pages()
+    network: dict[str, Any] = {"name": teacher}
+    if weights is not None:
+        network["weights"] = str(weights)
+    wish = Wish(
+        data=_data(data),
+        teacher=network,
+        student=student,
+        **_budget(budget),
+        hours=hours,
+        seeds=tuple(range(seeds)),
+        settings=_settings(set_),
+    )
+    place = store_of(out, store)
+    plan = planned(wish, store=Store(place), parallel=jobs)
+    for sentence in plan.reasons:
+        say(sentence)
+    say(f"All of it takes about {duration(plan.seconds)} here.")
+    if dry_run:
+        return
+    recipe, sentences = piloted(
+        plan, out=out.with_name(f"{out.name}-pilots"), store=place, hours=hours, jobs=jobs, quiet=quiet
+    )
+    for sentence in sentences:
+        say(sentence)
+
+    from understudy.cli.deploy import deliver
+    from understudy.cli.run import run_raw
+
+    run_raw(dict(recipe), out=out, jobs=jobs, hours=hours, store=store, quiet=quiet)
+    deliver(out, int8=int8)
+
+
+def _data(place: str) -> dict[str, Any]:
+    if place.startswith("hub:"):
+        return {"hub": place.removeprefix("hub:")}
+    return {"name": place} if place == "digits" else {"path": place}
+
+
+def _settings(set_: list[str] | None) -> dict[str, Any]:
+    from understudy.recipe import changed
+
+    said = {setting.partition("=")[0].partition(".")[0] for setting in set_ or []}
+    for section in ("data", "models", "structure", "ladder", "controls", "seeds"):
+        if section in said:
+            raise BadInput(
+                f"--set {section}: compress decides on that itself; write a recipe for understudy run."
+            )
+    settings = changed({}, set_ or [])
+    return {section: settings[section] for section in said if section in settings}
+
+
+def _budget(costs: list[str]) -> dict[str, str]:
+    """Which of them is of multiply-adds and which of parameters; what they come to is checked where they are used."""
+    found: dict[str, str] = {}
+    for cost in costs:
+        bare = cost.replace(" ", "").lower()
+        what = "multiply_adds" if "mac" in bare or "flop" in bare else "parameters"
+        if bare.endswith(("x", "×")):
+            raise BadInput(f"--budget {cost}: a part of what? Write {cost}MAC or {cost}parameters.")
+        if what in found:
+            raise BadInput(f"--budget is given twice for {what.replace('_', '-')}: {found[what]} and {cost}.")
+        part = re.fullmatch(r"([0-9.]+[x×])(macs?|parameters?)", bare)
+        found[what] = part[1] if part else re.sub(r"parameters?$", "", bare) if what == "parameters" else cost
+    return found

@@ -1,0 +1,286 @@
+"""Learning a structure: another way to teach, and a penalty that makes costly channels weak."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from understudy.errors import BadInput, listed
+from understudy.losses.resource import Charges, channel_prices
+from understudy.structure.blocks import block_weights, blocks_of
+from understudy.structure.channels import RESOURCES, Alive, Channels
+from understudy.structure.choosing import frozen_channels
+from understudy.structure.exactness import removable_channels
+from understudy.structure.magnitudes import Magnitudes
+from understudy.teaching.method import Method, Needs, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SCHEDULES = ("joint", "sequential")
+
+
+@dataclass(kw_only=True)
+class StructureSearch(Method):
+    """Teaches as another method does, and adds to its loss what the network's channels cost.
+
+    For the magnitude r of each channel, the |gamma| of its batch norm, and resources k (multiply-adds, parameters)::
+
+        penalty = strength * sum_k [ sum_l w_l * R_k,l(r) / cost_k ],   R_k,l = C_k,l * (A_in * sum_out r + A_out * sum_in r)
+
+    ``cost_k`` is what the whole network costs as it begins, so that the bracket starts near 2 where all r are 1,
+    whatever the network and the resource. A counts the channels above ``threshold`` and has no gradient. The
+    batch-norm scales that channels are measured by are not decayed.
+
+    A layer's charge has the weight of its block, w = 1 where none is given; with weights of 1 alone this is the plain
+    form, bit for bit. A block of weight 0 is frozen: its layers charge nothing, and channels whose group begins in it
+    are not penalised either where layers of other blocks read them.
+
+    Attributes:
+        method: how the network is taught.
+        strength: of the penalty, above 0; multiplies what MorphNet calls lambda by the network's cost.
+        resources: ``multiply_adds``, ``parameters`` or both.
+        blocks: weights by block, 0 or more; see ``understudy.structure.blocks.blocks_of``.
+        schedule: ``joint``: all blocks at a time. ``sequential``: one block after the other, each for the same number
+            of epochs; all others are as if frozen meanwhile. Blocks without removable channels or of weight 0 have no
+            turn.
+        epochs: of the stage; only ``sequential`` looks at them.
+        channels: of the images.
+        size: height and width of the images in pixels, as the network sees them.
+        threshold: a channel is alive above it.
+
+    References:
+        Gordon et al. 2018, arXiv:1711.06798 (MorphNet), and its official code, for R. Weights for blocks and
+        distillation beside the penalty are what the abstract of "Compact CNN Structure Learning by Knowledge
+        Distillation" (ICPR 2020) claims; its text was not available, so their form here, the division by the whole
+        cost and the sequential schedule are ours.
+    """
+
+    name = "structure_search"
+
+    method: Method
+    strength: float
+    resources: tuple[str, ...] = ("multiply_adds",)
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    schedule: Literal["joint", "sequential"] = "joint"
+    epochs: int
+    channels: int
+    size: tuple[int, int]
+    threshold: float = 1e-2
+    _epoch: int = field(default=0, init=False, repr=False, compare=False)
+    _prepared: _Prepared | None = field(default=None, init=False, repr=False, compare=False)
+    _model: weakref.ref[nn.Module] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for what, value, least in (("strength", self.strength, 0.0), ("threshold", self.threshold, 0.0)):
+            if not (value > least and math.isfinite(value)):
+                raise BadInput(f"{what} is a positive number; got {value}.")
+        strange = [one for one in self.resources if one not in RESOURCES]
+        if strange or not self.resources or len(set(self.resources)) < len(self.resources):
+            raise BadInput(
+                f"resources are {listed(RESOURCES)} or one of them; got {listed(map(repr, self.resources))}."
+            )
+        for name, weight in self.blocks.items():
+            if not (weight >= 0 and math.isfinite(weight)):
+                raise BadInput(f"blocks: the weight of {name} is a number of 0 or more; got {weight}.")
+        if self.schedule not in SCHEDULES:
+            raise BadInput(f"schedule {self.schedule!r} is none of {listed(SCHEDULES)}.")
+        if self.epochs < 1:
+            raise BadInput(f"epochs is 1 or more; got {self.epochs}.")
+
+    def definition(self, *, teachers: int) -> dict[str, Any]:
+        blocks = {name: float(weight) for name, weight in sorted(self.blocks.items()) if weight != 1}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "method": self.method.definition(teachers=teachers),
+            "strength": self.strength,
+            "resources": sorted(self.resources),
+            "threshold": self.threshold,
+            "schedule": self.schedule,
+            **({"blocks": blocks} if blocks else {}),
+            **({"epochs": self.epochs} if self.schedule == "sequential" else {}),
+            "channels": self.channels,
+            "size": list(self.size),
+        }
+
+    def needs(self) -> Needs:
+        return self.method.needs()
+
+    def check(self, *, teachers: int) -> None:
+        self.method.check(teachers=teachers)
+
+    def for_stage(self, *, teachers: int) -> StructureSearch:
+        return replace(self, method=self.method.for_stage(teachers=teachers))
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return self.method.modules()
+
+    def no_decay(self, model: nn.Module) -> Iterable[str]:
+        """Beside what the taught method names, the batch-norm scales that the penalty acts on.
+
+        Raises:
+            BadInput: the network's channels cannot be grouped, it has no such block, or there is nothing to learn.
+            MissingExtra: torch-pruning is not installed.
+        """
+        prepared = self._prepare(model)
+        return tuple(
+            dict.fromkeys([*self.method.no_decay(model), *prepared.magnitudes.norm_scales(prepared.free)])
+        )
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        return self.method.loss(step)
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """The taught method's own penalty and that on the channels."""
+        prepared = self._prepare(model)
+        magnitudes = prepared.magnitudes(model)
+        phase = prepared.phases[min(self._epoch, self.epochs - 1) * len(prepared.phases) // self.epochs]
+        prices = phase.prices(magnitudes.detach() > self.threshold)
+        penalty = self.strength * (magnitudes * prices.to(magnitudes.dtype)).sum()
+        other = self.method.penalty(model)
+        return penalty if other is None else penalty + other
+
+    def after_step(self, model: nn.Module, step: Step) -> None:
+        self.method.after_step(model, step)
+
+    def on_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self.method.on_epoch(epoch)
+
+    def metrics(self) -> dict[str, Any]:
+        """The taught method's, and ``alive``: which shares of the whole cost the channels above the threshold take."""
+        model = self._model() if self._model is not None else None
+        if model is None or self._prepared is None:
+            return dict(self.method.metrics())
+        reading = self._prepared.reading
+        with torch.no_grad():
+            alive = (self._prepared.magnitudes(model) > self.threshold).cpu().numpy()
+        cost = reading.cost_of(alive)
+        shares = {
+            resource: round(getattr(cost, resource) / getattr(reading.whole, resource), 6)
+            for resource in RESOURCES
+        }
+        return {**self.method.metrics(), "alive": {"channels": round(float(alive.mean()), 6), **shares}}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.method.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.method.load_state_dict(state)
+
+    def _prepare(self, model: nn.Module) -> _Prepared:
+        if self._model is None or self._model() is not model:
+            self._model = weakref.ref(model)
+        if self._prepared is None:
+            self._prepared = _prepared(self, model)
+        return self._prepared
+
+
+def usual_strength(
+    channels: int, *, steps: float, lr: float, momentum: float = 0.9, resources: int = 1
+) -> float:
+    """A strength to begin with: a channel of average cost and magnitude 1 would be gone in half of the training.
+
+    That is if nothing held it: its magnitude falls by about ``strength * 2 * resources / channels * lr / (1 - momentum)``
+    a step. Channels that cost more fall faster, those that the task needs stay. Our rule of thumb, for SGD. With it half
+    of the multiply-adds were dead at the end of short trainings on small images; 3 times as much leaves a quarter.
+
+    Args:
+        channels: that can be removed.
+        steps: of the optimiser.
+        lr: its mean over the steps.
+        momentum: of SGD.
+        resources: how many are penalised.
+
+    >>> round(usual_strength(224, steps=480, lr=0.05), 2)
+    0.93
+    """
+    return channels * (1 - momentum) / (lr * steps * resources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What is read from the network once.
+
+    Attributes:
+        phases: what channels cost, one after the other over the epochs.
+        free: ``(channels,)`` that are penalised in any of them.
+    """
+
+    reading: Channels
+    magnitudes: Magnitudes
+    phases: tuple[_Phase, ...]
+    free: Alive
+
+
+class _Phase:
+    """What channels cost while some of them are penalised.
+
+    Args:
+        charges: and what the whole network costs, of each resource.
+        free: ``(channels,)`` which are penalised.
+    """
+
+    def __init__(self, charges: list[tuple[Charges, int]], free: Alive) -> None:
+        self._charges = charges
+        self._free = torch.from_numpy(free)
+
+    def prices(self, alive: Tensor) -> Tensor:
+        """``(channels,)`` float64: how much of the whole cost hangs on each channel, summed over the resources."""
+        if self._free.device != alive.device:
+            self._free = self._free.to(alive.device)
+            self._charges = [(charges.to(alive.device), whole) for charges, whole in self._charges]
+        prices = torch.stack([channel_prices(alive, charges) / whole for charges, whole in self._charges])
+        return prices.sum(0) * self._free
+
+
+def _prepared(search: StructureSearch, model: nn.Module) -> _Prepared:
+    reading = removable_channels(model, channels=search.channels, size=search.size)
+    weights = block_weights(model, search.blocks)
+    frozen = frozen_channels(reading, model, search.blocks)
+    if frozen.all():
+        raise BadInput(
+            "there is no structure to learn: blocks give the weight 0 to all blocks with removable channels. "
+            "Leave one of them out"
+        )
+
+    def phase(weights: Mapping[str, float], free: Alive) -> _Phase:
+        whole = reading.whole
+        return _Phase(
+            [
+                (reading.charges(one, weights=weights), getattr(whole, one))
+                for one in sorted(search.resources)
+            ],
+            free,
+        )
+
+    if search.schedule == "joint":
+        phases = [phase(weights, ~frozen)]
+    else:
+        block_of = {layer: name for name, layers in blocks_of(model).items() for layer in layers}
+        owners = np.repeat(
+            [block_of[group.name] for group in reading.groups], [len(group.rows) for group in reading.groups]
+        )
+        turns = list(dict.fromkeys(owners[~frozen].tolist()))
+        if search.epochs < len(turns):
+            raise BadInput(
+                f"schedule: sequential takes its {len(turns)} blocks ({listed(turns)}) one after the other, at least "
+                f"an epoch each; the stage has {search.epochs}. Give it more epochs or take schedule: joint"
+            )
+        phases = [
+            phase(
+                {layer: weight * (block_of[layer] == turn) for layer, weight in weights.items()},
+                owners == turn,
+            )
+            for turn in turns
+        ]
+    return _Prepared(
+        reading=reading, magnitudes=Magnitudes(reading, model), phases=tuple(phases), free=~frozen
+    )
