@@ -331,6 +331,8 @@ def put_in(whole: dict[str, Any], fragment: dict[str, Any]) -> dict[str, Any]:
     for name, value in fragment.items():
         here = merged.get(name)
         merged[name] = {**here, **value} if isinstance(here, dict) and isinstance(value, dict) else value
+    if merged.get("structure"):  # its assistants are structures
+        merged["models"] = {k: v for k, v in merged["models"].items() if k != "assistants"}
     if "stages" in (merged.get("ladder") or {}):
         merged.pop("models", None)
         merged["ladder"].pop("shape", None)

@@ -41,7 +41,7 @@ class Wish:
         multiply_adds, parameters: the budget, as a recipe has it; at least one.
         hours: for all of it; None: ``USUAL_EPOCHS`` epochs for each stage.
         seeds: of the student.
-        settings: sections that are taken over into the recipe, such as ``training``.
+        settings: sections that are taken over into the recipe, such as ``training``; its epochs only without hours.
     """
 
     data: Mapping[str, Any]
@@ -80,7 +80,10 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
     Raises:
         BadInput: a budget, network or data that do not fit, or hours too short for one epoch.
     """
-    said = _recipe(wish, assistants=(), epochs=USUAL_EPOCHS)
+    epochs = dict((wish.settings or {}).get("training", {})).get("epochs", USUAL_EPOCHS)
+    if wish.hours is not None and epochs != USUAL_EPOCHS:
+        raise BadInput("--hours decides the epochs; leave training.epochs out, or the hours.")
+    said = _recipe(wish, assistants=(), epochs=epochs)
     recipe = check(said)
     dataset = dataset_of(recipe)
     whole, reasons = _student(wish, recipe, dataset)
@@ -91,7 +94,6 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
         store,
         parallel,
     )
-    epochs = USUAL_EPOCHS
     if wish.hours is not None:
         pilots = PILOT_SHARE * (len(candidates) + 1) / 3
         seconds = wish.hours * 3600 * (1 - HELD_BACK)
@@ -199,11 +201,12 @@ def _recipe(
     """A recipe for the wish; ``assistants`` are waypoints of structures, or names of networks."""
     settings = {key: dict(value) for key, value in (wish.settings or {}).items()}
     training = {**settings.pop("training", {}), "epochs": epochs}
+    data = {**wish.data, **settings.pop("data", {})}
     models: dict[str, Any] = {"teacher": dict(wish.teacher)}
     if wish.student is not None:
         models["student"] = wish.student
     said: dict[str, Any] = {
-        "data": dict(wish.data),
+        "data": data,
         "models": models,
         **settings,
         "training": training,

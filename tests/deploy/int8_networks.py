@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -78,10 +80,17 @@ def network(name: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def _folder() -> Path:
+    """One for each file, gone when the process ends."""
+    folder = tempfile.mkdtemp(prefix="understudy-int8-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 @cache
 def float_file(name: str) -> Path:
     """The network's float ONNX file."""
-    path = Path(tempfile.mkdtemp(prefix="understudy-int8-")) / f"{name}.onnx"
+    path = _folder() / f"{name}.onnx"
     write_onnx(network(name), path, channels=3, size=SIZE)
     return path
 
@@ -113,6 +122,6 @@ class Uneven(nn.Module):
 @cache
 def uneven_file() -> Path:
     """The float ONNX file of ``Uneven``."""
-    path = Path(tempfile.mkdtemp(prefix="understudy-int8-")) / "uneven.onnx"
+    path = _folder() / "uneven.onnx"
     write_onnx(Uneven().eval(), path, channels=3, size=SIZE)
     return path

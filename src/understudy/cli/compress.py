@@ -36,6 +36,9 @@ def compress(
     seeds: Annotated[int, typer.Option(help="How many students; the best on validation is taken.")] = 1,
     set_: Set = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write an int8 file as well.")] = False,
+    max_drop: Annotated[
+        float, typer.Option(help="Points of accuracy that int8 may cost.", metavar="POINTS")
+    ] = 0.5,
     jobs: Jobs = 1,
     store: StoreFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
@@ -85,7 +88,7 @@ def compress(
     from understudy.cli.run import run_raw
 
     run_raw(dict(recipe), out=out, jobs=jobs, hours=hours, store=store, quiet=quiet)
-    deliver(out, int8=int8)
+    deliver(out, int8=int8, max_drop=max_drop)
 
 
 def _data(place: str) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _settings(set_: list[str] | None) -> dict[str, Any]:
     from understudy.recipe import changed
 
     said = {setting.partition("=")[0].partition(".")[0] for setting in set_ or []}
-    for section in ("data", "models", "structure", "ladder", "controls", "seeds"):
+    for section in ("models", "structure", "ladder", "controls", "seeds"):
         if section in said:
             raise BadInput(
                 f"--set {section}: compress decides on that itself; write a recipe for understudy run."

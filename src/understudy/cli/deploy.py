@@ -106,11 +106,17 @@ class Int8:
     calibration: int = CALIBRATION
 
 
-def deliver(run: Path, *, int8: bool = False) -> None:
+def deliver(run: Path, *, int8: bool = False, max_drop: float = MAX_DROP) -> None:
     """Exports a finished run's student to ONNX, proves, measures and reports it; ``int8``: its integer form as well."""
     from understudy.deploy.student import read_student
 
-    proved(run, read_student(run), folder_of(run) / "student.onnx", to="onnx", int8=Int8() if int8 else None)
+    proved(
+        run,
+        read_student(run),
+        folder_of(run) / "student.onnx",
+        to="onnx",
+        int8=Int8(max_drop=max_drop) if int8 else None,
+    )
 
 
 def proved(
@@ -162,11 +168,13 @@ def to_int8(student: Student, dataset: Dataset, path: Path, *, inside: bool, how
 
     for sentence in warnings_on_quantising(student.model):
         say(f"note: {sentence}")
+    split, part = proving(dataset)
     found = int8_beside(
         student,
         path,
         train=dataset.train,
-        split=proving(dataset)[0],
+        split=split,
+        may_choose=part == "validation",
         inside=inside,
         max_drop=how.max_drop,
         calibration=how.calibration,

@@ -33,6 +33,7 @@ def int8_beside(
     inside: bool = False,
     max_drop: float = MAX_DROP,
     calibration: int = IMAGES,
+    may_choose: bool = True,
 ) -> Int8Result:
     """Quantises an exported student after training, and writes what an engineer has to know of it beside it.
 
@@ -44,6 +45,7 @@ def int8_beside(
         inside: the file takes pixels, as its preprocessing is a part of it.
         max_drop: points of accuracy that it may cost.
         calibration: how many training images are used.
+        may_choose: ``split`` may decide which layers stay in float; not so where it is the test split.
 
     Raises:
         BadInput: no images to calibrate on, or too much accuracy is lost; no file is left then.
@@ -64,6 +66,7 @@ def int8_beside(
         validation_images=proving,
         labels=proving.labels,
         max_drop=max_drop,
+        **({} if may_choose else {"most_float": 0}),
     )
     said = described(student, target, to="onnx", inside=inside, parity=None)
     kept = {"int8_layers": list(found.file.layers), "float_layers": list(found.file.kept_float)}

@@ -12,10 +12,11 @@ from torch import nn
 
 from understudy.data.dataset import Dataset
 from understudy.ladder.graph import Job
-from understudy.ladder.networks import rebuilt
+from understudy.ladder.networks import STATISTICS, rebuilt, training_images
 from understudy.store.results import Store
 from understudy.structure.choosing import Choice, choose
 from understudy.structure.shrinking import shrunk
+from understudy.structure.statistics import renew_statistics
 from understudy.structure.structures import widths
 from understudy.tasks import Classification
 from understudy.training import precision
@@ -36,6 +37,8 @@ def chosen(
 ) -> Chosen:
     """Cuts what each search left to the budget; the one best on the validation split is taken, the first of equals.
 
+    Statistics of batch norms lag behind a search; they are measured anew on training images first.
+
     Without a validation split there is only one search, see ``understudy.ladder.planning``.
 
     Raises:
@@ -50,6 +53,8 @@ def chosen(
         found = choose(whole, job.stage.choice.budget, blocks=job.stage.choice.blocks, **shapes)
         with torch.random.fork_rng(devices=[]):
             smaller = shrunk(whole, found.structure, **shapes)
+        images = training_images(dataset, job.stage.network.preprocessing(dataset), most=STATISTICS)
+        renew_statistics(smaller, images)
         accuracy = _accuracy(smaller, job, dataset, training)
         record = {
             "structure": found.structure.as_dict(),

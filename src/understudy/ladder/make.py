@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from understudy.data.batches import batch_of
 from understudy.data.dataset import Dataset
-from understudy.data.views import PLAIN
 from understudy.errors import Interrupted, StageFailed
 from understudy.ladder.graph import Job
-from understudy.ladder.networks import built, described, file_of, finished, rebuilt, structure_of
+from understudy.ladder.networks import (
+    CALIBRATION,
+    built,
+    described,
+    file_of,
+    finished,
+    rebuilt,
+    structure_of,
+    training_images,
+)
 from understudy.ladder.spoken import hears, signal_files
 from understudy.models.describe import architecture_of
 from understudy.models.fake_quantisation import calibrate
@@ -37,7 +42,6 @@ from understudy.training.loop import Trained, fit
 from understudy.training.settings import Training
 from understudy.training.teachers import Lookup, Teacher
 
-_CALIBRATION = 512  # images
 _LOOKED_AT = ("validation", "test")  # splits, once, when a stage is finished
 
 
@@ -111,7 +115,7 @@ def _make(
         for sentence in warnings:
             say(sentence)
         if stage.quantised:
-            _calibrate(model, preprocessing, dataset)
+            calibrate(model, training_images(dataset, preprocessing, most=CALIBRATION))
         trained = fit(
             model,
             stage.method.for_stage(teachers=len(job.teachers)),
@@ -144,13 +148,6 @@ def _begin(job: Job, store: Store, model: nn.Module) -> None:
         put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
     elif job.start is not None:
         put_weights(model, store.weights(finished(store, job.start)), source=job.start.name, new_head=True)
-
-
-def _calibrate(model: nn.Module, preprocessing: Preprocessing, dataset: Dataset) -> None:
-    """First ranges of the activations, from plain training images."""
-    some = np.linspace(0, len(dataset.train) - 1, num=min(_CALIBRATION, len(dataset.train)), dtype=np.int64)
-    groups = np.array_split(some, math.ceil(len(some) / 128))
-    calibrate(model, [preprocessing(batch_of(dataset.train, PLAIN, rows).pixels) for rows in groups])
 
 
 def _keep(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from understudy.data.batches import batch_of
 from understudy.data.dataset import Dataset
+from understudy.data.views import PLAIN
 from understudy.errors import StageFailed
 from understudy.ladder.graph import Job
 from understudy.models.fake_quantisation import fake_quantised
+from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights
 from understudy.store.results import Result, Store
 from understudy.structure.structures import Structure
+
+CALIBRATION = 512  # images by which the ranges of activations are found
+STATISTICS = 2048  # images by which the statistics of batch norms are measured anew
 
 
 def built(
@@ -79,6 +87,20 @@ def rebuilt(job: Job, store: Store, dataset: Dataset) -> nn.Module:
         return model
     put_weights(model, store.weights(finished(store, job)), source=f"the kept stage {job.name}")
     return model
+
+
+def training_images(dataset: Dataset, preprocessing: Preprocessing, *, most: int) -> list[torch.Tensor]:
+    """Plain training images as a network takes them, evenly spread over the split, in batches of 128 at most.
+
+    Args:
+        dataset: whose training split.
+        preprocessing: of the network.
+        most: how many images at most.
+    """
+    count = min(most, len(dataset.train))
+    rows = np.linspace(0, len(dataset.train) - 1, num=count, dtype=np.int64)
+    parts = np.array_split(rows, math.ceil(count / 128))
+    return [preprocessing(batch_of(dataset.train, PLAIN, part).pixels) for part in parts]
 
 
 def file_of(job: Job) -> str | None:

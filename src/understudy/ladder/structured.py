@@ -16,7 +16,7 @@ from understudy.training.settings import Training
 if TYPE_CHECKING:
     from understudy.structure.cost import Cost
 
-STRENGTHS = (0.3, 1.0)
+STRENGTHS = (1.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,9 @@ class Search:
     Attributes:
         budgets: what the student may cost, last; before it what each assistant may, largest first.
         training: of each search, of all channels.
-        strengths: of the regulariser; each is a stage, and the best on the validation split is chosen.
+        strengths: of the regulariser, as multiples of the usual one (``usual_strength``); each is a stage, and the best
+            on the validation split is chosen.
+        usual: the usual strength for this network and training.
         blocks: weight of the regulariser in a block of the network; 1 where it is not named.
         schedule: ``joint``: all blocks at a time; ``sequential``: one after the other.
         retrain: ``scratch``: what is found begins with new weights; ``finetune``: with those of the search.
@@ -34,6 +36,7 @@ class Search:
 
     budgets: tuple[Budget, ...]
     training: Training
+    usual: float
     strengths: tuple[float, ...] = STRENGTHS
     blocks: Mapping[str, float] = field(default_factory=dict)
     schedule: Literal["joint", "sequential"] = "joint"
@@ -67,7 +70,7 @@ def searched(
     for strength in search.strengths:
         looking = StructureSearch(
             method=method if teachers and method is not None else Labels(),
-            strength=strength,
+            strength=strength * search.usual,
             resources=resources,
             blocks=dict(search.blocks),
             schedule=search.schedule,

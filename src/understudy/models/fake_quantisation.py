@@ -24,7 +24,7 @@ from understudy.models.fake_quantised_layers import (
     integers_of,
     read_range,
 )
-from understudy.models.folding import _pairs, _rest_of, _with_folded
+from understudy.models.folding import foldable_pairs, rest_of, with_folded
 from understudy.models.readers import outputs_to_round
 
 
@@ -77,11 +77,11 @@ def fake_quantised(
         ) from error
     probe, images = _without_values(probe), _drawn(example.shape)
     try:
-        pairs = _pairs(probe, images)
+        pairs = foldable_pairs(probe, images)
     except Exception:  # its way depends on values, say: nothing is folded, as in ``folded``
         pairs = []
     for network in (plain, probe):
-        _with_folded(network, pairs)
+        with_folded(network, pairs)
         _with_affine(network)
     try:
         names = _plain_layers(copy.deepcopy(probe), images)
@@ -261,7 +261,7 @@ def _with_affine(model: nn.Module) -> None:
             and module.running_mean is not None
             and module.running_var is not None
         ):
-            stands_in = nn.Sequential(OrderedDict(affine=ChannelAffine(module), rest=_rest_of(module)))
+            stands_in = nn.Sequential(OrderedDict(affine=ChannelAffine(module), rest=rest_of(module)))
             _replace(model, module, stands_in)
 
 

@@ -60,20 +60,20 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     if _has_hooks(plain) or not any(isinstance(module, _BatchNorm) for module in plain.modules()):
         return plain
     try:
-        pairs = _pairs(plain, example)
+        pairs = foldable_pairs(plain, example)
     except Exception:  # whatever a forward method of someone else's raises
         return plain
-    return _with_folded(plain, pairs)
+    return with_folded(plain, pairs)
 
 
 @torch.no_grad()
-def _pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+def foldable_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """Layers and normalisations that can be one, by name. Copies are run: a network may remember that it was."""
     with torch.autocast("cpu", enabled=False):
         images, watch = example.cpu(), _Watch()
         expected = watch.run(copy.deepcopy(model).cpu(), images)
         pairs = watch.pairs()
-        answers = _with_folded(copy.deepcopy(model).cpu(), pairs)(images)
+        answers = with_folded(copy.deepcopy(model).cpu(), pairs)(images)
     close = (answers - expected).abs().max() <= TOLERANCE * expected.abs().max()
     return pairs if bool(close) else []
 
@@ -149,7 +149,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         layer = self.made.get(inputs[0]) if inputs else None
         if layer is not None and module.running_mean is not None and module.running_var is not None:
             statistics = module.running_mean, module.running_var, module.weight, module.bias
-            alike: Tensor = _rest_of(module)(F.batch_norm(inputs[0], *statistics, eps=module.eps))
+            alike: Tensor = rest_of(module)(F.batch_norm(inputs[0], *statistics, eps=module.eps))
             if alike.shape == output.shape:
                 self.follows[name] = layer, (alike == output).all()
         self.inside = None
@@ -184,18 +184,20 @@ def _has_hooks(model: nn.Module) -> bool:
     )
 
 
-def _with_folded(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+def with_folded(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+    """``model`` itself, changed: in each pair of names the layer does the work of the normalisation."""
     for layer, name in pairs:
         normalisation = model.get_submodule(name)
         _fold(model.get_submodule(layer), normalisation)
-        rest = _rest_of(normalisation)
+        rest = rest_of(normalisation)
         for each, module in list(model.named_modules(remove_duplicate=False)):
             if module is normalisation:
                 model.set_submodule(each, rest)
     return model
 
 
-def _rest_of(normalisation: nn.Module) -> nn.Module:
+def rest_of(normalisation: nn.Module) -> nn.Module:
+    """What a normalisation does beside normalising: the modules in it, such as timm's activation."""
     return nn.Sequential(OrderedDict(normalisation.named_children())).eval()
 
 

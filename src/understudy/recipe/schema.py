@@ -45,7 +45,7 @@ Assistants = (
     | Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=10)]
 )
 Cost = Annotated[str, Field(min_length=1, max_length=40)]
-STRENGTHS = (0.3, 1.0)  # as in understudy.ladder.structured, which needs torch
+STRENGTHS = (1.0, 3.0)  # as in understudy.ladder.structured, which needs torch
 
 
 class _Section(BaseModel):
@@ -195,7 +195,10 @@ class StructureSection(_Section):
 
     budget: BudgetSection
     strengths: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1, max_length=20)] = (
-        Field(list(STRENGTHS), description="of the regulariser: each is tried, the best on validation taken")
+        Field(
+            list(STRENGTHS),
+            description="of the regulariser, in multiples of a usual one: each is tried, the best on validation taken",
+        )
     )
     epochs: PositiveInt | None = Field(None, description="of each search; the recipe's unless said")
     training: dict[str, Any] = Field(
@@ -221,7 +224,8 @@ class QuantiseSection(_Section):
 
     epochs: PositiveInt = Field(5, description="of that training")
     training: dict[str, Any] = Field(
-        {}, description="what differs from the recipe's training; a tenth of its lr, and fp32, unless said"
+        {},
+        description="what differs from the recipe's training; fp32, a hundredth of its lr and clip: 1.0 unless said",
     )
 
 

@@ -71,8 +71,8 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     whole_cost, size = _cost(network, dataset, cost)
     budget = _budget(section.budget.multiply_adds, section.budget.parameters, whole_cost)
     budgets = between(budget, section.assistants, whole_cost)
-    search = _search(recipe, budgets)
     shapes: dict[str, Any] = {"channels": dataset.channels, "size": size}
+    search = _search(recipe, budgets, _usual(recipe, network, dataset, **shapes))
     _check_reach(search, network, dataset, **shapes)
     stages += searched(search, network, start=start, teachers=(teacher.name,), method=method, **shapes)
     *assistants, student = rungs(search, network, training)
@@ -87,19 +87,49 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     return Structures(stages=stages, assistants=assistants, student=student, material=material)
 
 
-def _search(recipe: Recipe, budgets: tuple[Budget, ...]) -> Search:
+def _search(recipe: Recipe, budgets: tuple[Budget, ...], usual: float) -> Search:
     from understudy.ladder.structured import Search
 
     section = recipe.structure
     assert section is not None
     return Search(
         budgets=budgets,
+        usual=usual,
         training=structure_training_of(recipe),
         strengths=tuple(section.strengths),
         blocks=dict(section.blocks),
         schedule=section.schedule,
         retrain=section.retrain,
     )
+
+
+def _usual(recipe: Recipe, network: Network, dataset: Dataset, **shapes: Any) -> float:
+    """The usual strength of a search on this network, rounded so that it may stand in a key."""
+    import math
+
+    import torch
+
+    from understudy.structure.exactness import removable_channels
+    from understudy.teaching.structure_search import usual_strength
+
+    with torch.random.fork_rng(devices=[]):
+        model = network.build(dataset)
+    training = structure_training_of(recipe)
+    assert recipe.structure is not None
+    budget = recipe.structure.budget
+    try:
+        channels = removable_channels(model, **shapes).count
+    except BadInput as error:
+        raise BadInput(f"structure: {error}") from error
+    batches = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
+    usual = usual_strength(
+        max(1, channels),
+        steps=training.epochs * batches,
+        lr=training.lr,
+        momentum=training.momentum,
+        resources=sum(limit is not None for limit in (budget.multiply_adds, budget.parameters)),
+    )
+    return float(f"{usual:.4g}")
 
 
 def _budget(multiply_adds: str | None, parameters: str | None, whole: Cost) -> Budget:
