@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib
 import subprocess
 import sys
 from importlib import metadata
@@ -47,10 +47,12 @@ def versions(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> None:
 
 
 def failing_import(monkeypatch: pytest.MonkeyPatch, package: str, message: str) -> None:
-    def import_module(name: str) -> Any:
+    real = importlib.import_module
+
+    def import_module(name: str, anchor: str | None = None) -> Any:
         if name == package:
             raise RuntimeError(message)
-        return builtins.__import__(name)
+        return real(name, anchor)
 
     monkeypatch.setattr(doctor.importlib, "import_module", import_module)
 

@@ -120,6 +120,7 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
     if pilot_epochs:
         seconds *= 1 + PILOT_SHARE * (len(candidates) + 1) / 3
     fits = "" if wish.hours is None else f", so that all of it fits into {wish.hours:g} h"
+    reasons += _on_int8(recipe, dataset)
     reasons.append(f"Every stage is trained for {epochs} epochs{fits}.")
     return Plan(
         recipe=final,
@@ -327,6 +328,20 @@ def _on_assistants(candidates: Sequence[Any], pilot_epochs: int, searches: bool)
         "The shape is dense: what teachers say is kept, so a second teacher costs the student next to nothing. "
         "The control direct shows what the assistant was worth.",
     ]
+
+
+def _on_int8(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """What of the student's network quantises badly: better known before it is trained."""
+    import torch
+
+    from understudy.deploy.advice import warnings_on_quantising
+
+    assert recipe.models is not None
+    assert recipe.models.teacher is not None
+    chosen = recipe.models.student or recipe.models.teacher
+    with torch.random.fork_rng(devices=[]):
+        model = rung_of(recipe, chosen, "models.student").network.build(dataset)
+    return [f"If it is to be int8: {sentence}" for sentence in warnings_on_quantising(model)]
 
 
 def _forecast(said: Mapping[str, Any], store: Store, parallel: int) -> float:

@@ -28,6 +28,8 @@ PURPOSES = {
     "hub": "data sets of the Hugging Face hub",
     "track": "TensorBoard",
     "export": "ONNX files",
+    "compress": "structures under a budget",
+    "executorch": "ExecuTorch files",
 }
 FOR_DEVELOPERS = ("docs", "dev")
 VISION_MINOR = 15  # torch 2.n goes with torchvision 0.(n + 15)
