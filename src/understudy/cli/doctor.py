@@ -275,7 +275,7 @@ def _imports(package: str) -> Iterator[Finding]:
         yield Finding(what="torchvision", found=wrong, state="broken", cure=_both(torch_version))
         return
     try:
-        importlib.import_module(package)
+        importlib.import_module(package.replace("-", "_"))
     except Exception as error:  # whatever its loader raises
         found = _one_line(error)
         cure = f"{package} {version} is installed and does not import. Install it anew."
