@@ -16,7 +16,7 @@ from understudy.training.settings import Training
 if TYPE_CHECKING:
     from understudy.structure.cost import Cost
 
-STRENGTHS = (1.0, 3.0)
+STRENGTHS = (0.3, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
