@@ -270,3 +270,8 @@ def test_several_strengths_need_a_validation_split(data: Path) -> None:
     without = {"path": str(data), "validation": 0}
     with pytest.raises(BadInput, match=r"structure.strengths are chosen among on the validation split"):
         built(data, data=without)
+
+
+def test_a_budget_without_a_unit_is_shown_one(data: Path) -> None:
+    with pytest.raises(BadInput, match=r"structure.budget.multiply_adds is 0.5; .* such as 0.5x or 20MMAC"):
+        check(recipe(data, structure={"budget": {"multiply_adds": 0.5}}))

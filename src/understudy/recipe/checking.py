@@ -187,6 +187,8 @@ _EXAMPLES = {
     "stochastic": "{keep: 0.75}",
     "transforms": "[{name: ColorJitter, brightness: 0.2}]",
     "columns": "{image: img, label: fine_label}",
+    "multiply_adds": "0.5x or 20MMAC",
+    "parameters": "0.19x or 300k",
 }
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),
