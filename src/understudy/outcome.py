@@ -28,7 +28,8 @@ class StageResult:
         model: such as ``plain_cnn-4 x0.5``. teachers: names of the stages it learned from.
         parameters, multiply_adds: of its network, multiply-adds for one image.
         epochs, seconds: of its training, whenever that was. from_store: it was kept already.
-        validation, test: metrics such as ``accuracy``, a fraction; empty unless done.
+        validation, test: metrics such as ``accuracy``, a fraction; empty unless done. Where the training classes are
+            imbalanced, also ``many``, ``medium``, ``few`` and ``balanced``.
         analysis: what its kept outputs say (calibration, accuracy of each class, agreement with its teachers).
         warnings: sentences about what does not look healthy.
         curve: ``epoch``, ``loss`` and validation ``accuracy``, 100 points at most.
@@ -81,6 +82,9 @@ class Row:
         name, role, model, parameters, multiply_adds, epochs: as in ``StageResult``.
         n: seeds. mean: None at n = 0. std: sample deviation, None at n = 1. interval: 95 %, of the mean.
         difference: to ``direct``, for students beside it.
+        groups: ``mean`` and ``std`` of the test accuracies ``many``, ``medium``, ``few`` (classes with more than 100, 20
+            to 100, fewer than 20 training images) and ``balanced`` (mean over classes); empty where the training classes
+            are about equally frequent.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Row:
     std: float | None
     interval: tuple[float, float] | None
     difference: Difference | None
+    groups: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,7 @@ class RunResult:
                 "from_store": stage.from_store,
                 "validation_accuracy": stage.validation.get("accuracy"),
                 "test_accuracy": stage.test.get("accuracy"),
+                **{f"test_{name}": value for name, value in stage.test.items() if name != "accuracy"},
                 "ece": stage.analysis.get("ece"),
                 "delivered": self.delivered is not None and stage == self.delivered.stage,
                 "key": stage.key,
@@ -182,11 +188,14 @@ class RunResult:
     def __str__(self) -> str:
         from rich.console import Console
 
-        from understudy.report.tables import summary_table, warnings
+        from understudy.report.tables import groups_table, summary_table, warnings
 
         console = Console(file=io.StringIO(), width=100, color_system=None)
         with console.capture() as captured:
             console.print(summary_table(self.content, width=100))
+            by_group = groups_table({"": self.content}, width=100)
+            if by_group is not None:
+                console.print(by_group)
         lines = [line.rstrip() for line in captured.get().splitlines()]
         health = [f"health: {sentence}" for sentence in warnings(self.content)]
         return "\n".join([*lines, *self.problems, *health]).strip("\n")
@@ -285,6 +294,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
         std=entry.get("std"),
         interval=_pair(entry.get("interval")),
         difference=difference,
+        groups=entry.get("groups") or {},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from tests.ladder.tiny import (
     made_up,
     network,
     same_tensors,
+    saved,
     small_network,
     stage,
     training,
 )
-from understudy.data import Dataset
+from understudy.data import Dataset, load
 from understudy.data.batches import batch_of
+from understudy.data.long_tail import LongTail
 from understudy.data.views import PLAIN as PLAIN_VIEW
 from understudy.data.views import Views
 from understudy.errors import BadInput, Damaged, Interrupted, StageFailed
@@ -432,3 +435,15 @@ def test_the_definition_of_a_job_can_be_kept_as_it_is(dataset: Dataset) -> None:
 
     for job in jobs_of([stage("a"), stage("b", "a")], dataset):
         assert json.loads(json.dumps(job.definition)) == plain(job.definition)
+
+
+# ------------------------------------------------------------------------------------------- imbalanced classes
+def test_figures_by_how_often_a_class_is_seen_are_of_the_finished_stage(store: Store, tmp_path: Path) -> None:
+    saved(tmp_path / "data.npz")
+    dataset = load(path=tmp_path / "data.npz", long_tail=LongTail(imbalance=4))
+    (job,) = jobs_of([stage("teacher")], dataset)
+    result = made(job, store, dataset)
+    for split in ("validation", "test"):
+        assert set(result.record[split]) == {"accuracy", "few", "balanced"}
+    lines = [json.loads(line) for line in (store.place(job.key) / "metrics.jsonl").read_text().splitlines()]
+    assert {key for line in lines for key in (*line["train"], *line["validation"])} == {"accuracy"}

@@ -10,7 +10,10 @@ import understudy.models
 from understudy.errors import BadInput
 from understudy.models import build
 
-SMALL = ["plain_cnn-2", "plain_cnn-7", "plain_cnn_narrow-8", "resnet-8", "wrn-10-1", "vgg-8", "mobilenet_v2"]
+SMALL = [
+    *("plain_cnn-2", "plain_cnn-7", "plain_cnn_narrow-8", "resnet-8", "wrn-10-1", "vgg-8", "mobilenet_v2"),
+    *("allcnn", "densenet_bc-40-12", "bottleneck_resnet-20", "okd_wrn-20-8", "okd_vgg-16"),
+]
 
 
 def images(batch: int, channels: int = 3, size: tuple[int, int] = (16, 16)) -> torch.Tensor:
@@ -78,8 +81,9 @@ def test_the_seed_decides_the_initial_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_parameters_grow_with_width_and_a_tiny_width_leaves_one_channel(name: str) -> None:
-    # of mobilenet_v2 the smallest multiple of 8, six times that inside blocks, and in the last convolution all
-    smallest = {8, 48, 1280} if name == "mobilenet_v2" else {1}
+    # of mobilenet_v2 the smallest multiple of 8, six times that inside blocks, and in the last convolution all; of a
+    # DenseNet one channel that a layer adds, four inside it, and in a transition half of the 1 + 6 that it gets
+    smallest = {"mobilenet_v2": {8, 48, 1280}, "densenet_bc-40-12": {1, 4, 3}}.get(name, {1})
     counts = []
     for width in (0.001, 0.25, 0.5, 0.75, 1.0, 1.5):
         with torch.device("meta"):
@@ -89,6 +93,20 @@ def test_parameters_grow_with_width_and_a_tiny_width_leaves_one_channel(name: st
             convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
             assert {layer.out_channels for layer in convolutions} == smallest
     assert counts == sorted(set(counts))
+
+
+@pytest.mark.parametrize("name", [*SMALL, "densenet-121", "plain_cnn_narrow-2", "resnet-32", "vgg-16"])
+def test_a_network_is_a_chain_of_its_children(name: str) -> None:
+    # so that it can be cut in two anywhere between them
+    torch.manual_seed(0)
+    model = build(name, classes=5, size=(16, 16), width=0.25).eval()
+    passed = images(2)
+    for part in model.children():
+        passed = part(passed)
+    assert torch.equal(passed, model(images(2)))
+    last = list(dict(model.named_modules()).items())[-1]
+    assert isinstance(last[1], nn.Linear)
+    assert last[0] == ("classifier.output" if name.startswith("plain_cnn") else "head")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -51,6 +51,8 @@ def rebuilt(layers: list[dict[str, Any]]) -> nn.Sequential:
         ("plain_cnn_narrow-8", {"width": 1.0}),
         ("vgg-8", {}),
         ("vgg-16", {"width": 0.05, "size": (64, 64)}),
+        ("okd_vgg-16", {"width": 0.05, "size": (64, 64)}),
+        ("allcnn", {}),
     ],
 )
 def test_a_sequential_network_is_rebuilt_with_torch_alone(name: str, changed: dict[str, Any]) -> None:
@@ -142,6 +144,41 @@ def test_a_mobilenet_is_rebuilt_from_its_layers_and_wiring(width: float) -> None
         x = out + run(f"{block}.shortcut", x) if f"{block}.shortcut" in run else out
     assert torch.equal(run.chain("last.conv last.norm last.relu pool flatten head", x), model(images))
     assert "plus B.shortcut(x) where" in description["wiring"]
+
+
+@pytest.mark.parametrize("name", ["bottleneck_resnet-20", "okd_wrn-20-8"])
+def test_a_bottleneck_resnet_is_rebuilt_from_its_layers_and_wiring(name: str) -> None:
+    model, description, tensors = described(name)
+    run = ByName(description, tensors)
+    images = torch.randn(3, 3, 16, 20)
+    x = run.chain("stem.conv stem.norm stem.relu", images)
+    for block in run.blocks():
+        kept = x
+        if f"{block}.shortcut.conv" in run:
+            kept = run.chain(f"{block}.shortcut.conv {block}.shortcut.norm", x)
+        parts = ("conv1", "norm1", "relu1", "conv2", "norm2", "relu2", "conv3", "norm3")
+        x = run.chain(" ".join(f"{block}.{part}" for part in parts), x)
+        x = run(f"{block}.relu3", x + kept)
+    assert torch.equal(run.chain("pool flatten head", x), model(images))
+    assert "norm3(conv3(relu2(norm2(conv2(relu1(norm1(conv1(x)))))))) + shortcut(x)" in description["wiring"]
+
+
+def test_a_densenet_is_rebuilt_from_its_layers_and_wiring() -> None:
+    model, description, tensors = described("densenet_bc-40-12")
+    run = ByName(description, tensors)
+    images = torch.randn(3, 3, 16, 20)
+    x = run("stem", images)
+    for number in (1, 2, 3):
+        for place in range(6):
+            layer = f"block{number}.{place}"
+            parts = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")
+            x = torch.cat([run.chain(" ".join(f"{layer}.{part}" for part in parts), x), x], 1)
+        if number < 3:
+            x = run.chain(
+                " ".join(f"transition{number}.{part}" for part in ("norm", "relu", "conv", "pool")), x
+            )
+    assert torch.equal(run.chain("norm relu pool flatten head", x), model(images))
+    assert "followed by those of x" in description["wiring"]
 
 
 def test_what_it_was_built_with_is_kept_and_layers_have_real_widths() -> None:

@@ -96,6 +96,11 @@ def pair(inputs: int = 3, outputs: int = 8) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
         ("vgg-8", 0.25, 0),
         ("vgg-16", 0.25, 0),
         ("mobilenet_v2", 0.25, 0),
+        ("allcnn", 0.25, 0),
+        ("bottleneck_resnet-20", 0.5, 0),
+        ("okd_vgg-16", 0.25, 0),
+        # what a layer reads, of a block what its transition reads, and the last of all: several layers gave it
+        ("densenet_bc-40-12", 0.5, 18 + 2 + 1),
         # the first of a block's two and the last of all normalise sums
         ("wrn-10-1", 1.0, 4),
         ("wrn-16-2", 1.0, 6),

@@ -51,6 +51,12 @@ def test_wide_resnets_beyond_the_listed_ones_are_names_too(name: str) -> None:
         ("wrn-40", "wrn-DEPTH-FACTOR"),
         ("vgg-19", "vgg-8, vgg-11, vgg-13, vgg-16"),
         ("mobilenet_v2-1", "mobilenet_v2, whose size is set by width"),
+        ("allcnn-12", "allcnn, whose size is set by width"),
+        ("densenet-169", "densenet-121"),
+        ("densenet_bc-40", "densenet_bc-40-12, densenet_bc-100-12"),
+        ("bottleneck_resnet-50", "bottleneck_resnet-20, bottleneck_resnet-56, bottleneck_resnet-110"),
+        ("okd_wrn-16-8", "okd_wrn-20-8"),
+        ("okd_vgg-8", "okd_vgg-16"),
     ],
 )
 def test_a_size_that_a_family_lacks_is_answered_with_those_it_has(name: str, possible: str) -> None:
@@ -75,6 +81,10 @@ def test_a_size_that_a_family_lacks_is_answered_with_those_it_has(name: str, pos
         ("vgg8", "vgg-8"),
         ("mobilenetv2", "mobilenet_v2"),
         ("MobileNet-v2", "mobilenet_v2"),
+        ("AllCNN", "allcnn"),
+        ("densenet121", "densenet-121"),
+        ("densenet_bc_40_12", "densenet_bc-40-12"),
+        ("okd-wrn-20-8", "okd_wrn-20-8"),
     ],
 )
 def test_a_name_written_differently_gets_the_nearest_one(name: str, meant: str) -> None:

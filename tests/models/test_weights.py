@@ -325,6 +325,11 @@ def test_a_file_without_a_head_serves_under_a_new_head_only() -> None:
         ("resnet-8", "head"),
         ("wrn-10-1", "head"),
         ("vgg-8", "head"),
+        ("mobilenet_v2", "head"),
+        ("allcnn", "head"),
+        ("densenet_bc-40-12", "head"),
+        ("bottleneck_resnet-20", "head"),
+        ("okd_vgg-16", "head"),
     ],
 )
 def test_the_head_of_a_built_in_network_has_as_many_outputs_as_classes(name: str, head: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -380,6 +381,26 @@ def test_given_weights_are_checked_before_anything_runs(data: Path, tmp_path: Pa
     save_file(network("plain_cnn-3", classes=3, channels=1, size=(8, 8), width=0.125).state_dict(), file)
     with pytest.raises(BadInput, match="does not fit this network"):
         built(data, f"models.teacher.weights={file}")
+
+
+def test_a_long_tail_reaches_the_data_and_its_complaints_name_the_key(data: Path) -> None:
+    tailed = built(data, "data.long_tail.imbalance=5", "data.validation=0.2").dataset
+    assert np.bincount(tailed.train.labels).tolist() == [16, 7, 3]
+    steps = built(data, "data.long_tail={imbalance: 5, profile: step}", "data.validation=0.2").dataset
+    assert np.bincount(steps.train.labels).tolist() == [16, 3, 3]
+    with pytest.raises(BadInput) as caught:
+        built(data, "data.long_tail.imbalance=500")
+    assert str(caught.value) == (
+        "data.long_tail.imbalance is 500; the largest class has 18 training images, so the smallest would have none. "
+        "Possible: 1 to 18"
+    )
+
+
+def test_keys_follow_the_long_tail_and_the_sampling(data: Path) -> None:
+    usual = {job.key for job in built(data).jobs}
+    assert {job.key for job in built(data, "training.sampling=instance").jobs} == usual
+    for setting in ("data.long_tail.imbalance=5", "training.sampling=balanced"):
+        assert not {job.key for job in built(data, setting).jobs} & usual
 
 
 def test_a_ladder_can_be_changed_in_python(dataset: Dataset) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.recipe.tiny import checked, short
 from understudy.errors import BadInput
 from understudy.recipe import Recipe, changed, check, read_text
-from understudy.recipe.checking import teaching_of, training_of
+from understudy.recipe.validating import teaching_of, training_of
 from understudy.training.settings import Training
 
 STAGES: list[dict[str, Any]] = [
@@ -431,6 +431,20 @@ def test_values_of_a_wrong_type_are_shown_with_what_is_wanted(setting: str, said
         ("models.student.width=1e9", "models.student.width is 1000000000.0; it should be at most 16."),
         ("data.validation=1", "data.validation is 1; it should be less than 1."),
         ("data.views.crop=-1", "data.views.crop is -1; it should be at least 0."),
+        ("data.long_tail.imbalance=0.5", "data.long_tail.imbalance is 0.5; it should be at least 1."),
+        ("data.long_tail={profile: step}", "data.long_tail.imbalance is missing."),
+        (
+            "data.long_tail={imbalance: 10, profile: steps}",
+            "data.long_tail.profile is \"steps\"; it can be exp, step. Did you mean 'step'?",
+        ),
+        (
+            "data.long_tail={imbalance: 10, profil: step}",
+            "data.long_tail.profil is no key. Possible: imbalance, profile. Did you mean 'profile'?",
+        ),
+        (
+            "training.sampling=balance",
+            "training.sampling is \"balance\"; it can be instance, balanced, square_root. Did you mean 'balanced'?",
+        ),
         ("teaching.soft_weight=1.5", "teaching.soft_weight is 1.5; it should be at most 1."),
         ("teaching.temperature=.nan", "teaching.temperature is nan; a finite number is needed."),
     ],

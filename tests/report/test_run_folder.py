@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from understudy.data import Dataset
 from understudy.data import load as load_data
+from understudy.data.long_tail import LongTail
 from understudy.data.views import Views
 from understudy.errors import BadInput, Damaged
 from understudy.ladder import Ladder, Network, Stage
@@ -317,6 +318,15 @@ def test_a_summary_lists_teachers_then_students_then_controls(
     found = whole([Outcome(job=job) for job in made], turned, digits)
     assert [row["name"] for row in found["summary"]] == ["teacher", "further", "taught"]
     assert found["delivered"] is None
+
+
+def test_training_images_of_classes_are_told_where_they_differ_much(
+    ladder: Ladder, made: list[Job], digits: Dataset
+) -> None:
+    outcomes = [Outcome(job=job) for job in made]
+    assert "train_counts" not in whole(outcomes, ladder, digits)["data"]
+    tailed = load_data(name="digits", train_images=40, test_images=20, long_tail=LongTail(imbalance=4))
+    assert whole(outcomes, ladder, tailed)["data"]["train_counts"] == [4, 3, 2, 2, 2, 1, 1, 1, 1, 1]
 
 
 def test_a_student_is_delivered_with_its_card_and_checksum(

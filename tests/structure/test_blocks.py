@@ -17,6 +17,10 @@ from understudy.structure.blocks import block_weights, blocks_of, check_blocks
         ("plain_cnn-6", ["block1", "block2", "block3", "classifier"]),  # the last block is not pooled
         ("vgg-11", ["block1", "block2", "block3", "block4", "head"]),
         ("mobilenet_v2", ["stem", *(f"stage{n}" for n in range(1, 8)), "last", "head"]),
+        ("allcnn", [*(f"stage{n}" for n in range(1, 5)), "head"]),
+        ("densenet_bc-40-12", ["stem", "block1", "transition1", "block2", "transition2", "block3", "head"]),
+        ("bottleneck_resnet-20", ["stem", "stage1", "stage2", "stage3", "head"]),
+        ("okd_vgg-16", [*(f"stage{n}" for n in range(1, 6)), "hidden", "head"]),
     ],
 )
 def test_blocks_are_a_networks_stages(name: str, expected: list[str]) -> None:

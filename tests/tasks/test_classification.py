@@ -84,3 +84,51 @@ def test_accuracy_is_exact_for_many_samples() -> None:
 
 def test_no_samples_have_no_accuracy() -> None:
     assert Classification().metrics(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)) == {}
+
+
+# ---------------------------------------------------------------------------------------- by how often a class is seen
+COUNTS = (500, 101, 100, 20, 19)
+
+
+def answers(right: list[bool], labels: list[int], *, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits that are right where they should be."""
+    given = torch.tensor(labels)
+    said = torch.where(torch.tensor(right), given, (given + 1) % classes)
+    return F.one_hot(said, classes).double(), given
+
+
+def test_accuracy_is_told_apart_by_training_images_of_the_class() -> None:
+    labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 4]
+    right = [True, True, True, False, False, False, True, True, True, False]
+    found = Classification(train_counts=COUNTS).metrics(*answers(right, labels))
+    assert found == {
+        "accuracy": 0.6,
+        "many": 0.5,  # of six images, not of two classes
+        "medium": 1.0,
+        "few": 0.5,
+        "balanced": pytest.approx((0.75 + 0 + 1 + 1 + 0.5) / 5),
+    }
+
+
+def test_a_group_or_a_class_without_images_is_left_out() -> None:
+    found = Classification(train_counts=COUNTS).metrics(*answers([True, False], [0, 4]))
+    assert found == {"accuracy": 0.5, "many": 1.0, "few": 0.0, "balanced": 0.5}
+    only = Classification(train_counts=(90, 30)).metrics(*answers([True, False], [0, 1], classes=2))
+    assert set(only) == {"accuracy", "medium", "balanced"}
+
+
+@pytest.mark.parametrize("counts", [None, (30, 30, 30, 30, 30), (59, 20, 20, 20, 20), (0, 0, 0, 0, 0)])
+def test_classes_that_are_about_equally_frequent_have_accuracy_alone(counts: tuple[int, ...] | None) -> None:
+    given = answers([True, False], [0, 4])
+    assert Classification(train_counts=counts).metrics(*given) == Classification().metrics(*given)
+
+
+def test_balanced_is_accuracy_where_test_images_are_balanced() -> None:
+    labels = list(range(5)) * 4
+    right = [position % 3 == 0 for position in range(20)]
+    found = Classification(train_counts=COUNTS).metrics(*answers(right, labels))
+    assert found["balanced"] == pytest.approx(found["accuracy"])
+
+
+def test_training_images_are_no_part_of_the_definition() -> None:
+    assert Classification(train_counts=COUNTS).definition() == Classification().definition()

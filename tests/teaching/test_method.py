@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.teaching.toys import ToyPeer, ToySlimming, batch_with, drawn, made_step
+from tests.teaching.toys import NO_SURVEY, ToyPeer, ToySlimming, batch_with, drawn, made_step
 from understudy.teaching import Labels, Method, Needs, SoftTargets, Step
 from understudy.training import checkpoint
 from understudy.training.optimizers import build_optimizer
@@ -88,7 +88,7 @@ def test_a_definition_and_a_loss_are_enough() -> None:
     assert method.penalty(model) is None
     assert method.metrics() == {}
     assert method.state_dict() == {}
-    method.on_epoch(0)
+    method.on_epoch(0, NO_SURVEY)
     method.load_state_dict({})
     totals = taught(method, model, steps_of(method, model, 1) * 5, optimizer_for(method, model))
     assert totals[-1] < totals[0]
@@ -115,11 +115,11 @@ def test_the_usual_batch_is_the_first_copy() -> None:
 @pytest.mark.parametrize("position", range(4), ids=["labels", "soft_targets", "peer", "slimming"])
 def test_a_method_that_takes_back_its_state_goes_on_as_if_nothing_had_happened(position: int) -> None:
     straight, model = made_methods()[position].for_stage(teachers=1), made_model()
-    straight.on_epoch(0)
+    straight.on_epoch(0, NO_SURVEY)
     whole = taught(straight, model, steps_of(straight, model, 6), optimizer_for(straight, model))
 
     first, model = made_methods()[position].for_stage(teachers=1), made_model()
-    first.on_epoch(0)
+    first.on_epoch(0, NO_SURVEY)
     before = taught(first, model, steps_of(first, model, 3), optimizer_for(first, model))
     tensors, rest = checkpoint.pack(
         {
@@ -135,7 +135,7 @@ def test_a_method_that_takes_back_its_state_goes_on_as_if_nothing_had_happened(p
     for name, module in second.modules().items():
         module.load_state_dict(kept["modules"][name])
     second.load_state_dict(kept["method"])
-    second.on_epoch(0)
+    second.on_epoch(0, NO_SURVEY)
     after = taught(second, model, steps_of(second, model, 3, first=3), optimizer_for(second, model))
     assert before + after == whole
     assert second.metrics() == straight.metrics()
@@ -197,7 +197,9 @@ def test_a_penalty_has_a_gradient_for_the_weights_it_is_on_alone() -> None:
 
 def test_an_epoch_that_is_said_twice_after_a_resume_counts_once() -> None:
     method = ToyPeer(classes=CLASSES)
-    said: list[Callable[[], None]] = [lambda epoch=epoch: method.on_epoch(epoch) for epoch in (0, 1, 1, 2)]  # type: ignore[misc]
+    said: list[Callable[[], None]] = [
+        lambda epoch=epoch: method.on_epoch(epoch, NO_SURVEY) for epoch in (0, 1, 1, 2)
+    ]  # type: ignore[misc]
     for say in said:
         say()
     assert method.state_dict()["epochs"] == [0, 1, 2]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.ladder.tiny import jobs_of, keys_of, made_up, network, stage, states, training, weights_of
 from tests.structure.nets import Row, family, images, normed, shaken
-from tests.teaching.toys import drawn, made_step
+from tests.teaching.toys import NO_SURVEY, drawn, made_step
 from understudy.errors import BadInput
 from understudy.ladder.runner import run
 from understudy.losses.resource import depthwise_resource_loss, layer_resource_loss, resource_loss
@@ -19,7 +19,7 @@ from understudy.store import Store
 from understudy.structure.channels import read_channels
 from understudy.structure.cost import cost
 from understudy.structure.magnitudes import Magnitudes
-from understudy.teaching import Labels, Method, Needs, SoftTargets
+from understudy.teaching import Labels, Method, Needs, SoftTargets, Survey
 from understudy.teaching.method import Step
 from understudy.teaching.structure_search import StructureSearch, usual_strength
 from understudy.training.optimizers import build_optimizer
@@ -166,7 +166,7 @@ def test_one_block_after_the_other_has_its_turn() -> None:
     looking = search(schedule="sequential", epochs=8)
     seen = []
     for epoch in range(8):
-        looking.on_epoch(epoch)
+        looking.on_epoch(epoch, NO_SURVEY)
         pulled = pulls(model, looking)
         seen.append({name.partition(".")[0] for name, gradient in pulled.items() if gradient.any()})
     # the sums of stage1 begin in the stem, so its last norms are pulled at together with the stem's
@@ -178,9 +178,9 @@ def test_one_block_after_the_other_has_its_turn() -> None:
 def test_blocks_of_weight_zero_have_no_turn() -> None:
     model = resnet()
     looking = search(schedule="sequential", epochs=2, blocks={"stem": 0, "stage2": 0})
-    looking.on_epoch(0)
+    looking.on_epoch(0, NO_SURVEY)
     assert {name for name, g in pulls(model, looking).items() if g.any()} == {"stage1.0.norm1.weight"}
-    looking.on_epoch(1)
+    looking.on_epoch(1, NO_SURVEY)
     assert all(name.startswith("stage3") for name, g in pulls(model, looking).items() if g.any())
 
 
@@ -225,7 +225,7 @@ class Busy(Method):
     def after_step(self, model: nn.Module, step: Step) -> None:
         self.calls.append("after_step")
 
-    def on_epoch(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int, survey: Survey) -> None:
         self.calls.append(epoch)
 
     def metrics(self) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def test_everything_is_passed_on() -> None:
     assert float(looking.penalty(model).detach()) == pytest.approx(
         1000 + float(search().penalty(model).detach())
     )
-    looking.on_epoch(2)
+    looking.on_epoch(2, NO_SURVEY)
     looking.after_step(model, step)
     assert inner.calls == [2, "after_step"]
     assert looking.metrics()["calls"] == 2
@@ -397,7 +397,7 @@ def test_the_network_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = resnet()
     looking = search()
     for epoch in range(3):
-        looking.on_epoch(epoch)
+        looking.on_epoch(epoch, NO_SURVEY)
         looking.no_decay(model)
         looking.penalty(model)
         looking.metrics()

@@ -22,7 +22,7 @@ from understudy.ladder.graph import Job
 from understudy.ladder.runner import Outcome, run
 from understudy.losses import soft_target_loss
 from understudy.store import Store
-from understudy.teaching.method import Method, Needs, Step
+from understudy.teaching.method import Method, Needs, Step, Survey
 
 
 class Steady(Method):
@@ -83,7 +83,7 @@ class Steady(Method):
     def penalty(self, model: nn.Module) -> Tensor:
         return self.pull * torch.stack([parameter.abs().max() for parameter in model.parameters()]).sum()
 
-    def on_epoch(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int, survey: Survey) -> None:
         if epoch not in self.epochs:
             self.epochs.append(epoch)
 

@@ -32,7 +32,7 @@ from understudy.training import Training, checkpoint, loop
 from understudy.training.clock import Progress
 from understudy.training.loop import Trained, fit
 from understudy.training.schedules import factor
-from understudy.training.teachers import Teacher
+from understudy.training.teachers import Lookup, Teacher
 
 PREPARED = Preprocessing(mean=(0.5,), std=(0.3,))
 DATA = made_up(train=40, validation=8, test=2)  # batches of 16, 16 and 8
@@ -72,15 +72,17 @@ def trained(
     dataset: Dataset = DATA,
     policy: ViewPolicy | None = None,
     count: int = 0,
+    speakers: Sequence[Teacher | Lookup] | None = None,
     said: Training | None = None,
     smoothing: float = 0.0,
     seed: int = 0,
     **more: Any,
 ) -> Trained:
-    """One training as a stage would begin it, from weights of their own seed."""
+    """One training as a stage would begin it, from weights of their own seed; teachers are ``speakers`` or ``count``."""
     torch.manual_seed(1)
     model = build()
-    bound = (method or Labels()).for_stage(teachers=count)
+    speakers = teachers(count) if speakers is None else speakers
+    bound = (method or Labels()).for_stage(teachers=len(speakers))
     return fit(
         model,
         bound,
@@ -88,7 +90,7 @@ def trained(
         dataset=dataset,
         views=Views(policy=policy or ViewPolicy(), seed=3),
         preprocessing=PREPARED,
-        teachers=teachers(count),
+        teachers=speakers,
         training=said or training(),
         seed=seed,
         folder=folder,

@@ -16,6 +16,7 @@ NAMES = [field.name for field in fields(Training)]
 MATTERS: dict[str, tuple[dict[str, Any], Any]] = {
     "epochs": ({}, 31),
     "batch_size": ({}, 64),
+    "sampling": ({}, "balanced"),
     "optimizer": ({}, "adamw"),
     "lr": ({}, 0.1),
     "momentum": ({}, 0.8),
@@ -153,6 +154,7 @@ def test_the_ends_of_the_ranges_are_possible(name: str, value: Any) -> None:
         ("precision", "auto, fp32, bf16"),
         ("device", "auto, cpu, cuda"),
         ("decay", "all, weights"),
+        ("sampling", "instance, balanced, square_root"),
     ],
 )
 def test_an_unknown_word_is_refused_with_those_that_are_known(name: str, possible: str) -> None:
@@ -171,6 +173,10 @@ def test_milestones_are_rising_fractions(milestones: tuple[float, ...]) -> None:
         "training.milestones are rising fractions of the training in (0, 1), such as [0.5, 0.75]; "
         f"got {list(milestones)}."
     )
+
+
+def test_settings_at_their_defaults_are_not_in_keys_that_are_older() -> None:
+    assert not {"clip", "ema", "accumulate", "decay", "sampling"} & set(Training().definition())
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

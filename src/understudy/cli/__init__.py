@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import compress, cost, deploy, doctor, look, run, schema, store
+from understudy.cli import compress, cost, deploy, doctor, layers, look, methods, run, schema, store
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.command()(look.compare)
 app.command()(look.data)
 app.command()(compress.compress)
 app.command()(cost.cost)
+app.command()(layers.layers)
+app.command()(methods.methods)
 app.command()(deploy.export)
 app.command()(deploy.latency)
 app.command()(doctor.doctor)

@@ -19,10 +19,12 @@ def report(
     from understudy.report.deploy import read_deploy
     from understudy.report.page import write_report
     from understudy.report.result import read_result
-    from understudy.report.tables import deploy_table, problems, summary_table, warnings
+    from understudy.report.tables import deploy_table, groups_table, problems, summary_table, warnings
 
     result = read_result(run_folder)
     console().print(summary_table(result))
+    if (by_group := groups_table({str(run_folder): result})) is not None:
+        console().print(by_group)
     for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
         say(sentence)
     page = write_report(run_folder)
@@ -48,7 +50,7 @@ def compare(
 ) -> None:
     """The students of several runs in one table, and on one page with --out."""
     from understudy.report.result import read_result
-    from understudy.report.tables import compare_table, different_data, problems
+    from understudy.report.tables import compare_table, different_data, groups_table, problems
 
     if len({folder.resolve() for folder in run_folders}) < len(run_folders):
         raise BadInput("a run stands twice; name each once.")
@@ -59,6 +61,8 @@ def compare(
             f"these runs cannot be compared: {difference} With --anyway they are shown all the same."
         )
     console().print(compare_table(results))
+    if (by_group := groups_table(results)) is not None:
+        console().print(by_group)
     if difference:
         say(f"Beware: {difference}")
     for name, result in results.items():

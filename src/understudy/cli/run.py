@@ -196,10 +196,12 @@ def run_raw(
 
 def _finish(outcomes: Sequence[Outcome], *, out: Path) -> None:
     from understudy.report.result import read_result
-    from understudy.report.tables import problems, summary_table, warnings
+    from understudy.report.tables import groups_table, problems, summary_table, warnings
 
     result = read_result(out)
     console().print(summary_table(result))
+    if (by_group := groups_table({str(out): result})) is not None:
+        console().print(by_group)
     for sentence in (*problems(result), *(f"health: {warning}" for warning in warnings(result))):
         say(sentence)
     if result["complete"] and all(outcome.from_store for outcome in outcomes):

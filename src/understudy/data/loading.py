@@ -11,6 +11,7 @@ import numpy as np
 
 from understudy.data.dataset import UNLABELLED, Dataset, Origin, Split
 from understudy.data.decoding import shown
+from understudy.data.long_tail import LongTail, class_sizes, long_tailed, note_on
 from understudy.data.scan import fingerprint, mean_and_std
 from understudy.data.source import Chosen, Memory, Part, Source
 from understudy.data.splits import carve_test, carve_validation, limit
@@ -33,6 +34,7 @@ def load(
     channels: int | None = None,
     train_images: int | None = None,
     test_images: int | None = None,
+    long_tail: LongTail | None = None,
     memory: Memory = "auto",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -58,6 +60,8 @@ def load(
         train_images: length of the training split after validation was carved; the proportions of the
             classes are kept and fewer images are a subset of more (``understudy.data.splits.limit``).
         test_images: the same for the test split.
+        long_tail: leaves out training images, after all of that, so that classes are rarer and rarer; see
+            ``understudy.data.long_tail``. Validation and test split stay as they are.
         memory: ``memory`` holds decoded images, ``stream`` decodes them for every batch, ``auto`` holds
             up to 2 GiB. The pixels are the same.
         mean, std: per channel, 1.0 = grey level 255; None takes them from the training split.
@@ -89,6 +93,7 @@ def load(
         split_seed=split_seed,
         train_images=train_images,
         test_images=test_images,
+        long_tail=long_tail,
     )
     return assembled(
         source,
@@ -133,6 +138,7 @@ def assembled(
         for split, (part, rows) in chosen.items()
     }
     measured_mean, measured_std = mean_and_std(prepared.splits["train"][1])
+    counts = class_sizes(splits["train"].labels, classes=len(source.class_names))
     parts: tuple[Part, ...] = ("train", "validation", "test")
     return Dataset(
         name=source.name,
@@ -152,7 +158,7 @@ def assembled(
             channels=prepared.channels,
             classes=len(source.class_names),
         ),
-        notes=(*source.notes, *notes, *prepared.notes),
+        notes=(*source.notes, *notes, *prepared.notes, *note_on(counts)),
     )
 
 
@@ -206,8 +212,9 @@ def _choose(
     split_seed: int,
     train_images: int | None,
     test_images: int | None,
+    long_tail: LongTail | None,
 ) -> tuple[Chosen, list[str]]:
-    """Which images go into which split: test first, then validation, then the limits. And notes."""
+    """Which images go into which split: test first, then validation, the limits, the long tail. And notes."""
     notes = []
     everything = source.labels["train"]
     train: np.ndarray = np.arange(len(everything))
@@ -248,11 +255,34 @@ def _choose(
             )
     train = train[_limited(everything[train], train_images, "train_images", split_seed)]
     test = test[_limited(source.labels[test_part][test], test_images, "test_images", split_seed)]
+    if long_tail is not None:
+        train, said = _with_long_tail(source, train, long_tail, split_seed)
+        notes += said
     return {
         "train": ("train", train),
         "validation": (validation_part, carved),
         "test": (test_part, test),
     }, notes
+
+
+def _with_long_tail(
+    source: Source, train: np.ndarray, long_tail: LongTail, seed: int
+) -> tuple[np.ndarray, list[str]]:
+    """The rows that stay, and what to say of the others."""
+    labels = source.labels["train"][train]
+    kept = train[
+        long_tailed(
+            labels,
+            long_tail,
+            classes=len(source.class_names),
+            seed=seed,
+            describe=lambda label: f"class {source.class_names[label]!r}",
+        )
+    ]
+    notes = [f"long_tail keeps {len(kept)} of {len(train)} training images."]
+    if unlabelled := int((labels == UNLABELLED).sum()):
+        notes.append(f"long_tail leaves out the {unlabelled} unlabelled images.")
+    return kept, notes
 
 
 def _describe(source: Source, rows: np.ndarray) -> Callable[[int], str]:

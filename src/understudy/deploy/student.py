@@ -14,6 +14,7 @@ from torch import nn
 from understudy.errors import BadInput
 from understudy.models import build, check_name
 from understudy.models.file_checks import content_of
+from understudy.models.peers import PeerForm, peer_network
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.strips import stripped
 from understudy.models.weights import put_weights, read_weights
@@ -143,9 +144,19 @@ def _built(network: Mapping[str, Any], structure: Any, *, channels: int, size: t
     width = {"width": network["width"]} if "width" in network else {}
     # initial weights are drawn, and all of them replaced: nobody's random numbers are used up for that
     with torch.random.fork_rng(devices=[]):
-        model = build(network["name"], classes=network["classes"], channels=channels, size=size, **width)
-        if network.get("strip"):
-            model = stripped(model, network["strip"], part=network.get("strip_part", "all"))
+
+        def one() -> nn.Module:
+            made = build(network["name"], classes=network["classes"], channels=channels, size=size, **width)
+            if not network.get("strip"):
+                return made
+            return stripped(made, network["strip"], part=network.get("strip_part", "all"))
+
+        peers = network.get("peers")
+        if peers:
+            form = PeerForm(count=peers["count"], split=peers["split"])
+            model: nn.Module = peer_network(one, form, channels=channels, size=size)
+        else:
+            model = one()
     if structure is not None:
         from understudy.structure.shrinking import shrunk
         from understudy.structure.structures import Structure

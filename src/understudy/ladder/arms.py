@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder import rivals, shapes
+from understudy.ladder.additions import Matching, renamed, with_hints, with_peers
 from understudy.ladder.pacemaker import Reading, pacemaker
 from understudy.ladder.shapes import Rung
 from understudy.ladder.stage import Stage
-from understudy.teaching import Method, SoftTargets, Stochastic
+from understudy.models.peers import PeerForm
+from understudy.teaching import Labels, Method, SoftTargets, Stochastic
+from understudy.teaching.balanced import BalancedLabels
+from understudy.teaching.curriculum import Curriculum
+from understudy.teaching.peers import Peers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,11 @@ class Material:
         reading: of ``pacemaker``.
         uniform: the network of ``uniform``, all of its layers narrowed alike.
         alone: what ``structure_alone`` is made of: the stages that find a structure without a teacher, and its rung.
+        form: of the peers of ``peers`` and ``peers_alone``. peers: how peers teach each other, wherever there are some.
+        beta: of ``balanced_labels``.
+        shape: of the ladder, which ``curriculum_reverse`` and ``curriculum_random`` are in another order.
+        curriculum: of that ladder.
+        matching: of ``hints``: which layers, and how they are learnt.
     """
 
     teacher: Rung | None
@@ -36,6 +46,12 @@ class Material:
     reading: Reading = "ensemble"
     uniform: Rung | None = None
     alone: tuple[Sequence[Stage], Rung] | None = None
+    form: PeerForm = field(default_factory=PeerForm)
+    peers: Peers = field(default_factory=lambda: Peers(method=Labels()))
+    beta: float | None = None
+    shape: str = ""
+    curriculum: Curriculum | None = None
+    matching: Matching | None = None
 
     @property
     def lead(self) -> Rung:
@@ -65,6 +81,40 @@ class Material:
         stages, student = self.alone
         return [*stages, *shapes.scratch(student, name="structure_alone")]
 
+    def together(self, name: str) -> list[Stage]:
+        """``peers``: the student as several that share their first layers, without a teacher."""
+        network = replace(self.student.network, peers=self.form)
+        return shapes.scratch(replace(self.student, network=network), name=name)
+
+    def side_by_side(self) -> list[Stage]:
+        """``peers_alone``: the same peers on the same trunk, which do not teach each other."""
+        name = "peers_alone"
+        trained, first = with_peers(self.together(name), replace(self.peers, weight=0.0))
+        return [replace(trained, role="start"), first]
+
+    def weighed(self) -> list[Stage]:
+        """``balanced_labels``: the student from labels that weigh as their class is rare."""
+        if self.beta is None:
+            raise BadInput(
+                "the control balanced_labels goes with teaching.balance: it has its weights, and no teacher."
+            )
+        (stage,) = shapes.scratch(self.student, name="balanced_labels")
+        return [replace(stage, method=BalancedLabels(beta=self.beta))]
+
+    def in_order(self, name: str, **said: str) -> list[Stage]:
+        """The ladder with another curriculum."""
+        if self.curriculum is None:
+            raise BadInput(f"the control {name} goes with teaching.curriculum: it has another order.")
+        other = replace(self, method=replace(self.curriculum, **said), curriculum=None)  # type: ignore[arg-type]
+        return renamed(ARMS[self.shape](other), self.shape, name)
+
+    def hinted(self) -> list[Stage]:
+        """``hints``: ``direct`` from a start in which the student's layers told the teacher's features."""
+        if self.matching is None:
+            raise BadInput("the control hints goes with teaching.sparse_codes: it matches the same layers.")
+        *before, student = shapes.direct(self.lead, self.student, self.method, name="hints")
+        return [*before, *with_hints(student, before[0], self.matching)]
+
 
 ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "scratch": lambda m: shapes.scratch(m.student),
@@ -73,16 +123,22 @@ ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "chain": lambda m: shapes.chain(m.lead, m.assistants, m.student, m.method),
     "dense": lambda m: shapes.dense(m.lead, m.assistants, m.student, m.method, stochastic=m.stochastic),
     "paths": lambda m: shapes.paths(m.lead, m.assistants, m.student, m.method),
+    "peers": lambda m: m.together("peers"),
     "pacemaker": lambda m: pacemaker(m.lead, m.assistants, m.student, m.method, reading=m.reading),
     "uniform": lambda m: m.narrowed(),
     "structure_alone": lambda m: m.untaught(),
+    "peers_alone": lambda m: m.side_by_side(),
+    "balanced_labels": lambda m: m.weighed(),
+    "curriculum_reverse": lambda m: m.in_order("curriculum_reverse", direction="hard_first"),
+    "curriculum_random": lambda m: m.in_order("curriculum_random", score="random"),
+    "hints": lambda m: m.hinted(),
     "label_smoothing": lambda m: rivals.label_smoothing(m.student),
     "early_teacher": lambda m: rivals.early_teacher(m.lead, m.student, m.method),
     "mean_teachers": lambda m: rivals.mean_teachers(m.lead, m.assistants, m.student, _soft(m.method)),
     "logit_std": lambda m: rivals.logit_std(m.lead, m.student),
     "dkd": lambda m: rivals.dkd(m.lead, m.student),
 }
-CONTROLS = tuple(name for name in ARMS if name not in ("paths", "pacemaker"))
+CONTROLS = tuple(name for name in ARMS if name not in ("paths", "pacemaker", "peers"))
 
 
 def _soft(method: Method) -> SoftTargets:
@@ -99,4 +155,4 @@ def arm(name: str, material: Material) -> list[Stage]:
     """
     if name not in ARMS:
         raise BadInput(f"{name!r} is no arm. Possible: {listed(ARMS)}.{suggestion(name, ARMS)}")
-    return ARMS[name](material)
+    return with_peers(ARMS[name](material), material.peers)

@@ -105,7 +105,8 @@ class Job:
         seed: of everything random in it.
         key: of the result. definition: what the key is the hash of.
         teachers: jobs of its teachers, in order. start: job of the stage it begins from, if one.
-        structure: job of the stage that chooses its channels, if one. among: jobs of the searches that it chooses from.
+        structure: job of the stage that chooses its channels, if one. taken: job of the peers that it is the first of, if
+            it is one. among: jobs of the searches that it chooses from.
         views: what each epoch shows, for this stage and seed.
         signals: what of its teachers' answers is kept.
         cost: parameters and multiply-adds of its network; of one that is not chosen yet, what its budget allows.
@@ -119,6 +120,7 @@ class Job:
     teachers: tuple[Job, ...]
     start: Job | None
     structure: Job | None = None
+    taken: Job | None = None
     among: tuple[Job, ...] = ()
     views: Views
     signals: Signals
@@ -133,7 +135,7 @@ class Job:
     @property
     def inputs(self) -> tuple[Job, ...]:
         """Jobs that must be finished before."""
-        others = [job for job in (self.start, self.structure) if job]
+        others = [job for job in (self.start, self.structure, self.taken) if job]
         return (*self.teachers, *others, *self.among)
 
     @property
@@ -145,9 +147,9 @@ class Job:
 def seed_of(stage: Stage, seed: int, *, repeat: Repeat, ladder_seed: int) -> int:
     """The seed of a stage in the ladder of ``seed``: students vary always, the others as ``repeat`` says."""
     varies = {
-        "student": ("student",),
-        "assistants": ("student", "assistant"),
-        "ladder": ("student", "assistant", "teacher"),
+        "student": ("student", "start"),
+        "assistants": ("student", "start", "assistant", "preparation"),
+        "ladder": ("student", "start", "assistant", "preparation", "teacher"),
     }
     return seed if stage.role in varies[repeat] else ladder_seed
 
@@ -189,6 +191,7 @@ def jobs(
             teachers = tuple(job_of(name) for name in stage.teachers)
             start = job_of(stage.start) if isinstance(stage.start, str) else None
             structure = job_of(stage.structure) if stage.structure else None
+            taken = job_of(stage.taken) if stage.taken else None
             among = tuple(job_of(name) for name in stage.choice.among) if stage.choice else ()
             # Two factories may have one name and version; files of weights are a stage's own.
             what = (stage.network, id(stage.network.factory))
@@ -206,6 +209,7 @@ def jobs(
                 teachers=[job.key for job in teachers],
                 start=start.key if start else None,
                 structure=structure.key if structure else None,
+                taken=taken.key if taken else None,
                 among=[job.key for job in among],
                 views=shown,
                 signals=signals,
@@ -220,6 +224,7 @@ def jobs(
                 teachers=teachers,
                 start=start,
                 structure=structure,
+                taken=taken,
                 among=among,
                 views=shown,
                 signals=signals,
@@ -237,6 +242,7 @@ def define(
     teachers: Sequence[str],
     start: str | None,
     structure: str | None = None,
+    taken: str | None = None,
     among: Sequence[str] = (),
     views: Views,
     signals: Signals,
@@ -251,6 +257,7 @@ def define(
         teachers: keys of its teachers, in order.
         start: key of the stage it begins from; a file is known by the tensors in it.
         structure: key of the stage that chooses its channels.
+        taken: key of the peers that it is the first of.
         among: keys of the searches that it chooses from.
         views: of this stage, see ``Views.of_stage``.
         signals: how teachers' answers are kept; decides where the method hears their logits.
@@ -279,6 +286,8 @@ def define(
             "among": list(among),
             "frozen": sorted(name for name, weight in stage.choice.blocks.items() if not weight),
         }
+    if taken is not None:
+        return {"kind": "taken", "network": network, "data": dataset.fingerprint, "peers": taken}
     if stage.weights is not None:
         weights = once(("file", str(stage.weights)), lambda: _hash_of_file(stage.weights))
         return {"kind": "given", "network": network, "data": dataset.fingerprint, "weights": weights}

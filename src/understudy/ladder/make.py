@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from understudy.data.dataset import Dataset
+from understudy.data.long_tail import class_sizes
 from understudy.errors import Interrupted, StageFailed
 from understudy.ladder.graph import Job
 from understudy.ladder.networks import (
@@ -25,12 +27,14 @@ from understudy.ladder.networks import (
     training_images,
 )
 from understudy.ladder.spoken import hears, signal_files
+from understudy.ladder.stage import BETWEEN
 from understudy.models.describe import architecture_of
 from understudy.models.fake_quantisation import calibrate
+from understudy.models.peers import weights_of_peer
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights, read_weights
 from understudy.randomness import stream_seed
-from understudy.store.results import METRICS, OUTPUTS, WEIGHTS, Result, Store
+from understudy.store.results import ARTEFACTS, METRICS, OUTPUTS, WEIGHTS, Result, Store
 from understudy.structure.cost import cost as cost_of
 from understudy.tasks import Classification
 from understudy.tasks.comparison import agreement
@@ -93,7 +97,8 @@ def _make(
     stage = job.stage
     preprocessing = stage.network.preprocessing(dataset)
     torch.manual_seed(stream_seed(job.seed, "initial weights"))
-    task = Classification(label_smoothing=training.label_smoothing)
+    counts = class_sizes(dataset.train.labels, classes=len(dataset.class_names))
+    task = Classification(label_smoothing=training.label_smoothing, train_counts=tuple(counts))
     trained: Trained | None = None
     warnings: list[str] = []
     if stage.network.is_logits:
@@ -107,7 +112,7 @@ def _make(
             job, model, task, training, preprocessing, store, dataset, None, stop, [], say, found.record
         )
     model = built(job, store, dataset, start=partial(_begin, job, store))
-    if stage.network.file is not None or stage.weights is not None:
+    if stage.network.file is not None or stage.weights is not None or job.taken is not None:
         model.to(training.device)
     else:
         assert stage.method is not None
@@ -119,7 +124,8 @@ def _make(
         trained = fit(
             model,
             stage.method.for_stage(teachers=len(job.teachers)),
-            task=task,
+            # the loop averages metrics over batches, and a batch need not hold every group of classes
+            task=replace(task, train_counts=None),
             dataset=dataset,
             views=job.views,
             preprocessing=preprocessing,
@@ -128,6 +134,7 @@ def _make(
             seed=job.seed,
             folder=store.place(job.key),
             signals=job.signals,
+            handed=[store.artefacts(finished(store, teacher)) for teacher in job.teachers],
             core_free=core_free,
             progress=progress,
             stop=stop,
@@ -144,6 +151,9 @@ def _begin(job: Job, store: Store, model: nn.Module) -> None:
         return
     if stage.weights is not None:
         put_weights(model, read_weights(stage.weights), source=str(stage.weights))
+    elif job.taken is not None:
+        peers = store.weights(finished(store, job.taken))
+        put_weights(model, weights_of_peer(peers), source=job.taken.name)
     elif isinstance(stage.start, Path):
         put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
     elif job.start is not None:
@@ -214,6 +224,7 @@ def _keep(
         classes=len(dataset.class_names),
         samples=len(dataset.validation),
         batches=trained.batches if trained else 0,
+        answers=stage.role not in BETWEEN,
     )
     for sentence in (*_in_words(health), *noticed):
         say(sentence)
@@ -244,7 +255,10 @@ def _keep(
         "environment": precision.environment(training.device),
         **smaller,
     }
-    return store.finish(job.key, record, {WEIGHTS: weights, OUTPUTS: answers})
+    tensors: dict[str, Mapping[str, torch.Tensor]] = {WEIGHTS: weights, OUTPUTS: answers}
+    if trained is not None and trained.artefacts:
+        tensors[ARTEFACTS] = trained.artefacts
+    return store.finish(job.key, record, tensors)
 
 
 def _teachers_checked(job: Job, store: Store, dataset: Dataset) -> list[str]:

@@ -124,7 +124,9 @@ def finished(store: Store, job: Job) -> Result:
 def described(job: Job, dataset: Dataset) -> dict[str, Any]:
     """What ``student.json`` and ``stage.json`` say of a network, so that it can be built again by name."""
     network = job.stage.network
-    filters = {"strip": network.strip, "strip_part": network.strip_part}
+    filters: dict[str, Any] = {"strip": network.strip, "strip_part": network.strip_part}
+    if network.peers is not None:
+        filters["peers"] = {"count": network.peers.count, "split": network.peers.split}
     return {
         "name": network.name,
         **network.arguments(dataset),

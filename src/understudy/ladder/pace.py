@@ -116,8 +116,7 @@ def training_pace(job: Job, dataset: Dataset) -> Pace:
     with _as_in_a_stage(training), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         model = stage.network.build(dataset)
-        classes = len(dataset.class_names)
-        teachers = [Lookup(answers=torch.randn(len(few.train), classes)) for _ in job.teachers if hears(job)]
+        teachers = _stand_ins(job, few)
         with contextlib.suppress(_EnoughError):
             fit(
                 model,
@@ -215,6 +214,18 @@ def anonymous_bytes() -> int | None:
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
     return None
+
+
+def _stand_ins(job: Job, few: Dataset) -> list[Lookup | Teacher]:
+    """Random answers for teachers that are heard; for those whose layers are looked at, their networks with any weights."""
+    assert job.stage.method is not None
+    classes = len(few.class_names)
+    if job.stage.method.needs().teacher_features:
+        networks = [teacher.stage.network for teacher in job.teachers]
+        return [
+            Teacher(load=partial(one.build, few), preprocessing=one.preprocessing(few)) for one in networks
+        ]
+    return [Lookup(answers=torch.randn(len(few.train), classes)) for _ in job.teachers if hears(job)]
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 from understudy.errors import BadInput
 from understudy.ladder.stage import Network, Role, Stage
 from understudy.teaching import Labels, Method, SoftTargets, Stochastic
+from understudy.teaching.around import changed_inside, innermost
 from understudy.training.settings import Training
 
 TEACHER = "teacher"
@@ -190,16 +192,18 @@ def with_stochastic(method: Method, stochastic: Stochastic) -> Method:
     Raises:
         BadInput: the method has no teachers to drop.
     """
-    if not isinstance(method, SoftTargets):
+    if not isinstance(innermost(method), SoftTargets):
         raise BadInput(f"stochastic teaching goes with soft targets, not with {method.name}.")
-    return replace(method, stochastic=stochastic)
+    return changed_inside(method, lambda inner: replace(cast(SoftTargets, inner), stochastic=stochastic))
 
 
 def among(method: Method, teachers: int) -> Method:
     """The method for a stage with only the first so many teachers of those that ``teacher_weights`` counts."""
-    if isinstance(method, SoftTargets) and method.teacher_weights is not None:
-        return replace(method, teacher_weights=method.teacher_weights[:teachers])
-    return method
+    inner = innermost(method)
+    if not isinstance(inner, SoftTargets) or inner.teacher_weights is None:
+        return method
+    fewer = replace(inner, teacher_weights=inner.teacher_weights[:teachers])
+    return changed_inside(method, lambda _: fewer)
 
 
 def merged(*lists: Sequence[Stage]) -> tuple[Stage, ...]:

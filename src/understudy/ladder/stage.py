@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from understudy.data.dataset import Dataset, Origin
+    from understudy.models.peers import PeerForm
     from understudy.models.preprocessing import Preprocessing
     from understudy.structure.budget import Budget
 
-Role = Literal["teacher", "assistant", "student"]
+Role = Literal["teacher", "assistant", "preparation", "start", "student"]
+BETWEEN = ("preparation", "start")  # what they answer is not compared with others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Network:
             global generator, which is seeded before the call.
         version: of the factory; change it when the factory's code changes in a way that names, shapes and initial
             weights do not show.
+        peers: how many such networks share their first layers and teach each other (``understudy.models.peers``); None:
+            it is one network.
         file: a trained network as ONNX or ``torch.export`` program, or an ``.npz`` of its logits
             (``understudy.models.frozen_files``): known by its bytes, never trained, called by the file's name.
         note: what its label ends with; decides nothing.
@@ -56,6 +60,7 @@ class Network:
     std: tuple[float, ...] | None = None
     factory: Callable[..., nn.Module] | None = field(default=None, compare=False)
     version: str = ""
+    peers: PeerForm | None = None
     file: Path | None = None
     note: str = field(default="", compare=False)
 
@@ -84,6 +89,7 @@ class Network:
             "pretrained": self.pretrained,
             "width": self.width != 1,
             "strip": self.strip is not None,
+            "peers": self.peers is not None,
         }
         for what in (what for what, is_said in said.items() if is_said):
             raise BadInput(f"{file} is a whole network and is called by its file: leave out {what}.")
@@ -113,7 +119,8 @@ class Network:
         width = "" if self.width == 1 else f" x{self.width:g}"
         part = "" if self.strip_part == "all" else f"{self.strip_part} "
         filters = "" if self.strip is None else f" {part}1x{self.strip}"
-        return self.name + width + filters + (f" {self.note}" if self.note else "")
+        peers = "" if self.peers is None else f" {self.peers.count} peers"
+        return self.name + width + filters + peers + (f" {self.note}" if self.note else "")
 
     def arguments(self, dataset: Dataset) -> dict[str, Any]:
         """What ``build`` is called with on this data: classes, channels, size, and for built-ins the width."""
@@ -127,6 +134,11 @@ class Network:
             said["width"] = self.width
         return said
 
+    @property
+    def alone(self) -> Network:
+        """The network that each peer is."""
+        return replace(self, peers=None)
+
     def build(self, dataset: Dataset, *, sha256: str | None = None) -> nn.Module:
         """The network with initial weights from torch's global generator; from a file, as it is there.
 
@@ -139,6 +151,11 @@ class Network:
         """
         arguments = self.arguments(dataset)
         arguments["size"] = tuple(arguments["size"])
+        if self.peers is not None:
+            from understudy.models.peers import peer_network
+
+            shapes = {"channels": arguments["channels"], "size": arguments["size"]}
+            return peer_network(lambda: self.alone.build(dataset), self.peers, **shapes)
         if self.file is not None:
             from understudy.models.frozen_files import open_network
 
@@ -209,6 +226,8 @@ class Network:
 
     def definition(self, dataset: Dataset) -> dict[str, Any]:
         """Its part of the key. A factory is known by version, names, shapes and initial weights, a file by its bytes."""
+        if self.peers is not None:
+            return {**self.alone.definition(dataset), "peers": [self.peers.count, self._split(dataset)]}
         prepared = self.preprocessing(dataset).definition()
         if self.file is not None:
             from understudy.models.file_checks import sha256_of
@@ -247,6 +266,18 @@ class Network:
             "preprocessing": prepared,
         }
 
+    def _split(self, dataset: Dataset) -> str:
+        """Where the peers part, by name."""
+        assert self.peers is not None
+        if self.peers.split:
+            return self.peers.split
+        import torch
+
+        from understudy.models.peers import last_stage
+
+        with torch.random.fork_rng(devices=[]):
+            return last_stage(self.alone.build(dataset))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -270,18 +301,20 @@ class Stage:
     Attributes:
         name: unique in its ladder; decides nothing but what it is called.
         network: what is made.
-        role: ``teacher`` (learns from nobody), ``assistant``, or ``student``: an arm of the comparison, made anew for
-            every seed.
+        role: ``teacher`` (learns from nobody), ``assistant``, ``preparation`` (of something that another stage's method
+            takes), ``start`` (what a student begins with or is a part of, made anew for every seed), or ``student``: an
+            arm of the comparison, made anew for every seed.
         teachers: names of the stages it learns from; their order matters to methods that treat the first apart.
         start: weights it begins with: another stage's name, or a file; where classes differ the head is new.
         structure: name of the stage that chose which of the network's channels there are; None: all of them.
         quantised: the network's weights and activations are rounded to int8 in training, as its exported file will
             (``understudy.models.fake_quantisation``); it begins with the weights of ``start``.
+        taken: name of a stage of peers; nothing is trained, the network is the trunk and first peer of that one.
         choice: the stage is not trained: it chooses a structure, and its network is what is left.
         weights: a file of weights that are taken as they are; such a stage is not trained. For a network in a file it is
             that file.
         method: the way to teach.
-        training: how; None with ``weights`` or ``choice``.
+        training: how; None with ``weights``, ``taken`` or ``choice``.
     """
 
     name: str
@@ -291,6 +324,7 @@ class Stage:
     start: str | Path | None = None
     structure: str | None = None
     quantised: bool = False
+    taken: str | None = None
     choice: Choice | None = None
     weights: Path | None = None
     method: Method | None = None
@@ -308,6 +342,12 @@ class Stage:
                 raise BadInput(f"stage {self.name!r} chooses a structure, and nothing is trained in it.")
             if not self.choice.among:
                 raise BadInput(f"stage {self.name!r} chooses a structure among no searches.")
+            return
+        if self.taken is not None:
+            if self.teachers or self.start or self.structure or self.weights or self.training:
+                raise BadInput(
+                    f"stage {self.name!r} is taken from {self.taken!r}, and nothing is trained in it."
+                )
             return
         if self.weights is not None:
             for what, value in (("teachers", self.teachers), ("start", self.start)):
@@ -334,5 +374,5 @@ class Stage:
     def inputs(self) -> tuple[str, ...]:
         """Names of the stages it needs."""
         started = (self.start,) if isinstance(self.start, str) else ()
-        shaped = (self.structure,) if self.structure else ()
+        shaped = tuple(name for name in (self.structure, self.taken) if name)
         return self.teachers + started + shaped + (self.choice.among if self.choice else ())

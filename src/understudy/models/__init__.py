@@ -27,7 +27,8 @@ def build(
     """Builds a network; its initial weights are drawn from torch's global generator, which the caller seeds.
 
     Args:
-        name: ``plain_cnn-10``, ``resnet-8``, ``wrn-40-2``, ``vgg-8``, ``mobilenet_v2``, ``timm/resnet18`` …
+        name: ``plain_cnn-10``, ``resnet-8``, ``wrn-40-2``, ``vgg-8``, ``mobilenet_v2``, ``allcnn``,
+            ``timm/resnet18`` …
         size: height and width of the images in pixels.
         width: multiplies the channels of a built-in network; 1.0 is the network as its paper has it.
         pretrained: timm and torchvision only: start from their published weights, with a new head
@@ -66,7 +67,11 @@ def build(
 
 def _builders() -> dict[str, Callable[..., nn.Module]]:
     """From family to builder ``(*numbers, classes, channels, size, width)``."""
+    from understudy.models.allcnn import AllCNN
+    from understudy.models.bottleneck_resnet import BottleneckResNet
+    from understudy.models.densenet import densenet, densenet_bc
     from understudy.models.mobilenet_v2 import MobileNetV2
+    from understudy.models.okd_vgg import OKDVGG
     from understudy.models.plain_cnn import PlainCNN
     from understudy.models.resnet import ResNet
     from understudy.models.vgg import VGG
@@ -81,4 +86,10 @@ def _builders() -> dict[str, Callable[..., nn.Module]]:
         "wrn": lambda n, k, c, ch, s, w: WideResNet(n, k, classes=c, channels=ch, width=w),
         "vgg": lambda n, c, ch, s, w: VGG(n, classes=c, channels=ch, image=s, width=w),
         "mobilenet_v2": lambda c, ch, s, w: MobileNetV2(classes=c, channels=ch, width=w),
+        "allcnn": lambda c, ch, s, w: AllCNN(classes=c, channels=ch, width=w),
+        "densenet": lambda n, c, ch, s, w: densenet(n, classes=c, channels=ch, image=s, width=w),
+        "densenet_bc": lambda n, k, c, ch, s, w: densenet_bc(n, k, classes=c, channels=ch, image=s, width=w),
+        "bottleneck_resnet": lambda n, c, ch, s, w: BottleneckResNet(n, classes=c, channels=ch, width=w),
+        "okd_wrn": lambda n, k, c, ch, s, w: BottleneckResNet(n, factor=k, classes=c, channels=ch, width=w),
+        "okd_vgg": lambda n, c, ch, s, w: OKDVGG(n, classes=c, channels=ch, image=s, width=w),
     }

@@ -9,7 +9,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from understudy.models import mobilenet_v2, plain_cnn, resnet, vgg, wide_resnet
+from understudy.models import (
+    allcnn,
+    bottleneck_resnet,
+    densenet,
+    mobilenet_v2,
+    okd_vgg,
+    plain_cnn,
+    resnet,
+    vgg,
+    wide_resnet,
+)
 from understudy.models.names import FAMILIES, is_built_in, parse_name
 
 _WIRING: dict[str, str] = {
@@ -19,6 +29,12 @@ _WIRING: dict[str, str] = {
     "wrn": wide_resnet.WIRING,
     "vgg": vgg.WIRING,
     "mobilenet_v2": mobilenet_v2.WIRING,
+    "allcnn": allcnn.WIRING,
+    "densenet": densenet.WIRING,
+    "densenet_bc": densenet.WIRING,
+    "bottleneck_resnet": bottleneck_resnet.WIRING,
+    "okd_wrn": bottleneck_resnet.WIRING,
+    "okd_vgg": okd_vgg.WIRING,
 }
 assert _WIRING.keys() == FAMILIES.keys()
 

@@ -14,6 +14,13 @@ RESNET = (8, 14, 20, 26, 32, 44, 56, 110)
 WIDE_RESNET_DEPTHS = range(10, 101, 6)
 WIDE_RESNET_FACTORS = range(1, 21)
 VGG = (8, 11, 13, 16)
+DENSENET = (121,)
+DENSENET_BC_DEPTHS = (40, 100)
+DENSENET_BC_GROWTHS = (12,)
+BOTTLENECK_RESNET = (20, 56, 110, 164)
+OKD_WRN_DEPTHS = (20,)
+OKD_WRN_FACTORS = (8,)
+OKD_VGG = (16,)
 
 ELSEWHERE = ("timm", "torchvision")
 
@@ -38,11 +45,25 @@ FAMILIES: dict[str, Family] = {
     ),
     "vgg": Family(numbers=(VGG,), possible=listed(f"vgg-{depth}" for depth in VGG)),
     "mobilenet_v2": Family(numbers=(), possible="mobilenet_v2, whose size is set by width"),
+    "allcnn": Family(numbers=(), possible="allcnn, whose size is set by width"),
+    "densenet": Family(numbers=(DENSENET,), possible=listed(f"densenet-{depth}" for depth in DENSENET)),
+    "densenet_bc": Family(
+        numbers=(DENSENET_BC_DEPTHS, DENSENET_BC_GROWTHS),
+        possible=listed(f"densenet_bc-{depth}-12" for depth in DENSENET_BC_DEPTHS),
+    ),
+    "bottleneck_resnet": Family(
+        numbers=(BOTTLENECK_RESNET,),
+        possible=listed(f"bottleneck_resnet-{depth}" for depth in BOTTLENECK_RESNET),
+    ),
+    "okd_wrn": Family(numbers=(OKD_WRN_DEPTHS, OKD_WRN_FACTORS), possible="okd_wrn-20-8"),
+    "okd_vgg": Family(numbers=(OKD_VGG,), possible=listed(f"okd_vgg-{depth}" for depth in OKD_VGG)),
 }
 
 _POSSIBLE = (
     "Possible: plain_cnn-2 to -10, plain_cnn_narrow-2/4/6/8/10, resnet-8/14/20/26/32/44/56/110, "
-    "wrn-16-2 and its like, vgg-8/11/13/16, mobilenet_v2, timm/NAME, torchvision/NAME"
+    "wrn-16-2 and its like, vgg-8/11/13/16, mobilenet_v2, allcnn, densenet-121, "
+    "densenet_bc-40-12, densenet_bc-100-12, bottleneck_resnet-20/56/110/164, okd_wrn-20-8, okd_vgg-16, "
+    "timm/NAME, torchvision/NAME"
 )
 
 
@@ -122,6 +143,12 @@ def built_in_names() -> list[str]:
         *(f"wrn-{depth}-{factor}" for depth in range(10, 41, 6) for factor in (1, 2, 4, 8, 10)),
         *(f"vgg-{depth}" for depth in VGG),
         "mobilenet_v2",
+        "allcnn",
+        *(f"densenet-{depth}" for depth in DENSENET),
+        *(f"densenet_bc-{depth}-{growth}" for depth in DENSENET_BC_DEPTHS for growth in DENSENET_BC_GROWTHS),
+        *(f"bottleneck_resnet-{depth}" for depth in BOTTLENECK_RESNET),
+        *(f"okd_wrn-{depth}-{factor}" for depth in OKD_WRN_DEPTHS for factor in OKD_WRN_FACTORS),
+        *(f"okd_vgg-{depth}" for depth in OKD_VGG),
     ]
 
 

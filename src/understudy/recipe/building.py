@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput, listed, suggestion
-from understudy.recipe.checking import quantise_training_of, teaching_of, training_of
-from understudy.recipe.parts import dropping_of, given_file, method_of, network_of, rung_of
+from understudy.recipe.parts import dropping_of, given_file, network_of, rung_of
 from understudy.recipe.schema import Data, Recipe, StageEntry, Views
+from understudy.recipe.teachings import (
+    added,
+    matching_of,
+    method_of,
+    peers_of,
+    plain_method_of,
+    soft_method_of,
+)
+from understudy.recipe.validating import quantise_training_of, teaching_of, training_of
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from understudy.ladder import Ladder, Network, Stage
     from understudy.ladder.graph import Job
     from understudy.ladder.shapes import Rung
+    from understudy.teaching import Method
     from understudy.training.signals import Signals
 
 
@@ -74,10 +83,13 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
 def dataset_of(recipe: Recipe, *, cache: Path | None = None) -> Dataset:
     """The data set of a recipe."""
     from understudy.data import load
+    from understudy.data.long_tail import LongTail
 
-    said = recipe.data.model_dump(exclude={"views"})
+    said = recipe.data.model_dump(exclude={"views", "long_tail"})
+    tail = recipe.data.long_tail
     with _keys_of("data"):
-        return load(**said, cache=cache)
+        long_tail = None if tail is None else LongTail(**tail.model_dump())
+        return load(**said, long_tail=long_tail, cache=cache)
 
 
 def views_of(recipe: Recipe) -> ViewsOfEpochs:
@@ -135,7 +147,7 @@ def _with_int8(recipe: Recipe, ladder: Ladder) -> Ladder:
         start=student.name,
         structure=student.structure,
         quantised=True,
-        method=replace(method_of(recipe.teaching), teacher_weights=None),
+        method=replace(soft_method_of(recipe.teaching), teacher_weights=None),
         training=quantise_training_of(recipe),
     )
     return Ladder((*ladder.stages, stage), ladder.delivered)
@@ -145,7 +157,7 @@ def _with_int8(recipe: Recipe, ladder: Ladder) -> Ladder:
 
 
 def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
-    from understudy.ladder import Ladder, shapes
+    from understudy.ladder import Ladder, additions, shapes
 
     assert recipe.models is not None
     assistants = [
@@ -169,13 +181,65 @@ def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
         assert recipe.models.student is not None  # checked
         student = rung_of(recipe, recipe.models.student, "models.student")
 
-    def stages(name: str) -> list[Stage]:
-        return _arm(name, teacher, assistants, student, recipe, dataset, **more)
+    alone = replace(student, network=student.network.alone)
+    parts = added(recipe.teaching)
+    taught = method_of(recipe.teaching, teachers=shape not in ("scratch", "peers"))
+    more |= _compared(recipe, dataset, shape=shape, taught=taught, teacher=teacher, student=alone)
 
-    main = stages(shape)
-    controls = [stages(control) for control in recipe.controls if control != shape]
+    main = _arm(shape, teacher, assistants, student, recipe, dataset, method=taught, **more)
+    name = _name(recipe)
+    if name != shape:
+        main = additions.renamed(main, shape, name)
+        main = additions.renamed(main, f"{shape} {additions.ENSEMBLE}", f"{name} {additions.ENSEMBLE}")
+    if "sparse_codes" in parts:
+        assert teacher is not None  # checked
+        *others, last = main
+        main = [*others, *additions.with_sparse_codes(last, shapes.teacher_stage(teacher), more["matching"])]
+    controls = [
+        _arm(control, teacher, assistants, alone, recipe, dataset, **more)
+        for control in recipe.controls
+        if control != name
+    ]
     delivered = [stage.name for stage in main if stage.role == "student"]
+    said = recipe.models.student
+    if len(delivered) == 2 and shape != "paths":  # of peers: the ensemble, then the first
+        ensemble = said is not None and said.peers is not None and said.peers.deliver == "ensemble"
+        delivered = delivered[:1] if ensemble else delivered[1:]
     return Ladder(shapes.merged(before, main, *controls), tuple(delivered))
+
+
+def _name(recipe: Recipe) -> str:
+    """What the ladder's own student is called: by its shape, and by what it has and controls do not."""
+    assert recipe.models is not None
+    student, shape = recipe.models.student, recipe.ladder.shape
+    assert shape is not None
+    parts = added(recipe.teaching)
+    if student is not None and student.peers is not None and shape != "peers":
+        parts.append("peers")
+    return " + ".join([shape, *parts])
+
+
+def _compared(
+    recipe: Recipe, dataset: Dataset, *, shape: str, taught: Method, teacher: Rung | None, student: Rung
+) -> dict[str, Any]:
+    """What the controls are made of that a part of the teaching is compared with."""
+    from understudy.teaching.curriculum import Curriculum
+
+    assert recipe.models is not None
+    teaching, said = recipe.teaching, recipe.models.student
+    more: dict[str, Any] = {"peers": peers_of(teaching), "shape": shape}
+    if said is not None and said.peers is not None:
+        more["form"] = network_of(said).peers
+    if teaching.balance is not None:
+        more["beta"] = teaching.balance.beta
+    if isinstance(taught, Curriculum):
+        more["curriculum"] = taught
+    if teaching.sparse_codes is not None:
+        assert teacher is not None  # checked
+        more["matching"] = matching_of(
+            recipe, teaching, student=student.network, teacher=teacher.network, dataset=dataset
+        )
+    return more
 
 
 def _arm(
@@ -185,20 +249,24 @@ def _arm(
     student: Rung,
     recipe: Recipe,
     dataset: Dataset,
+    *,
+    method: Method | None = None,
     **more: Any,
 ) -> list[Stage]:
-    """The stages of a shape or control."""
+    """The stages of a shape, or of a control, which has plain soft targets."""
     from understudy.ladder.arms import Material, arm
 
     costs = None
     if name == "direct_long" and recipe.direct_long.match == "multiply_adds":
         costs = [_multiply_adds(rung.network, dataset) for rung in (*assistants, student)]
-    method = method_of(recipe.teaching)
+    plain = plain_method_of(recipe.teaching)
+    if recipe.ladder.stages is not None:
+        plain = replace(plain, teacher_weights=None)
     material = Material(
         teacher=teacher,
         assistants=assistants,
         student=student,
-        method=method if recipe.ladder.stages is None else replace(method, teacher_weights=None),
+        method=method or plain,
         stochastic=dropping_of(recipe.ladder.stochastic),
         costs=costs,
         reading=recipe.ladder.reading,
@@ -256,19 +324,48 @@ def _long(recipe: Recipe, dataset: Dataset) -> Ladder:
                 f"ladder.student is missing: which stage is delivered? Stages that nothing is made from: {ends}."
             )
         student = last[0]
-    stages = in_order(
-        [_stage(recipe, i, entry, student=student, last=last) for i, entry in enumerate(entries)]
-    )
-    ladder = Ladder(stages, (student,))
+    written = [_stage(recipe, i, entry, student=student, last=last) for i, entry in enumerate(entries)]
+    stages = in_order(_with_additions(recipe, dataset, written))
+    delivered = _delivered(entries, student)
+    ladder = Ladder(stages, (delivered,))
     if ladder[student].weights is not None:
         what = "weights" if ladder[student].network.file is None else "a file"
         raise BadInput(f"the student {student!r} has {what}: the student is what is taught; use model.start.")
-    return Ladder((*stages, *_controls(recipe, dataset, ladder, student)), (student,))
+    return Ladder((*stages, *_controls(recipe, dataset, ladder, student)), (delivered,))
+
+
+def _delivered(entries: Sequence[StageEntry], student: str) -> str:
+    """The stage that is delivered: the student, or the ensemble of its peers where that is asked for."""
+    from understudy.ladder.additions import ENSEMBLE
+
+    peers = next((entry.model.peers for entry in entries if entry.name == student), None)
+    return f"{student} {ENSEMBLE}" if peers is not None and peers.deliver == "ensemble" else student
+
+
+def _with_additions(recipe: Recipe, dataset: Dataset, written: Sequence[Stage]) -> list[Stage]:
+    """Stages of the long form with those that their peers and sparse codes need."""
+    from understudy.ladder.additions import with_peers, with_sparse_codes
+
+    assert recipe.ladder.stages is not None
+    known = {stage.name: stage for stage in written}
+    found: list[Stage] = []
+    for entry, stage in zip(recipe.ladder.stages, written, strict=True):
+        teaching = teaching_of(recipe, entry, "")
+        if given_file(entry.model) is not None:
+            found.append(stage)
+        elif teaching.sparse_codes is not None and entry.teachers and entry.teachers[0] in known:
+            teacher = known[entry.teachers[0]]
+            matching = matching_of(
+                recipe, teaching, student=stage.network, teacher=teacher.network, dataset=dataset
+            )
+            found += with_sparse_codes(stage, teacher, matching)
+        else:
+            found += with_peers([stage], peers_of(teaching))
+    return found
 
 
 def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, last: Sequence[str]) -> Stage:
     from understudy.ladder import Stage
-    from understudy.teaching import Labels
 
     path = f"ladder.stages.{position}"
     role: Any = "assistant" if entry.teachers or entry.start else "teacher"
@@ -282,7 +379,8 @@ def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, la
                 f"{path} has model.{key}, so nothing is trained: leave out teachers, start and teaching."
             )
         return Stage(name=entry.name, network=network_of(entry.model), role=role, weights=given)
-    if not entry.teachers and (entry.teaching or entry.stochastic):
+    without = {"curriculum", "peers"}  # what a stage may have without teachers
+    if not entry.teachers and (set(entry.teaching) - without or entry.stochastic):
         raise BadInput(f"{path} has no teachers; teaching and stochastic say how teachers teach.")
     teaching = teaching_of(recipe, entry, f"{path}.teaching.")
     try:
@@ -292,7 +390,7 @@ def _stage(recipe: Recipe, position: int, entry: StageEntry, *, student: str, la
             role=role,
             teachers=tuple(entry.teachers),
             start=entry.start or (Path(entry.model.start) if entry.model.start else None),
-            method=method_of(teaching, dropping_of(entry.stochastic)) if entry.teachers else Labels(),
+            method=method_of(teaching, dropping_of(entry.stochastic), teachers=bool(entry.teachers)),
             training=training_of(recipe, entry.model, f"{path}.model.training."),
         )
     except BadInput as error:

@@ -1,17 +1,16 @@
-"""Entries of a recipe as what the layers below take: networks, rungs, ways to teach."""
+"""Entries of a recipe as what the layers below take: networks, rungs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy.recipe.checking import training_of
-from understudy.recipe.schema import Model, Recipe, Stochastic, Teaching
+from understudy.recipe.schema import Model, Recipe, Stochastic
+from understudy.recipe.validating import training_of
 
 if TYPE_CHECKING:
     from understudy.ladder import Network
     from understudy.ladder.shapes import Rung
-    from understudy.teaching import SoftTargets
     from understudy.teaching import Stochastic as Dropping
 
 
@@ -36,28 +35,22 @@ def given_file(model: Model) -> Path | None:
 def network_of(model: Model) -> Network:
     """Which network an entry names."""
     from understudy.ladder import Network
+    from understudy.models.peers import PeerForm
 
+    form = None
+    if model.peers is not None:
+        form = PeerForm(count=model.peers.count, split=model.peers.split or "")
     size = (model.size, model.size) if isinstance(model.size, int) else model.size
     return Network(
         name=model.name or "",
         file=Path(model.file) if model.file else None,
         width=model.width,
         strip=model.strip,
+        peers=form,
         pretrained=model.pretrained,
         size=size,
         mean=model.mean,
         std=model.std,
-    )
-
-
-def method_of(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
-    """Soft targets as a recipe weighs them."""
-    from understudy.teaching import SoftTargets
-
-    said = teaching.model_dump()
-    weights = said.pop("teacher_weights")
-    return SoftTargets(
-        **said, teacher_weights=None if weights is None else tuple(weights), stochastic=dropping
     )
 
 

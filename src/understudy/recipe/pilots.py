@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from understudy.recipe.building import dataset_of
-from understudy.recipe.parts import method_of, rung_of
+from understudy.recipe.parts import rung_of
 from understudy.recipe.schema import Recipe
+from understudy.recipe.teachings import soft_method_of
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -44,7 +45,7 @@ def pilots_of(recipe: Recipe, *, epochs: int, dataset: Dataset | None = None) ->
     assert recipe.models is not None
     assert recipe.models.teacher is not None
     teacher = rung_of(recipe, recipe.models.teacher, "models.teacher")
-    method = replace(method_of(recipe.teaching), teacher_weights=None)
+    method = replace(soft_method_of(recipe.teaching), teacher_weights=None)
     before = [shapes.teacher_stage(teacher)]
     if recipe.structure is not None:
         from understudy.recipe.structures import found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,14 @@ def long_form(whole: dict[str, Any]) -> dict[str, Any]:
     """Names of networks become mappings, and controls are filled in."""
 
     def model(value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        said = {"name": value} if isinstance(value, str) else value
+        if isinstance(said, dict):
+            peers = said.get("peers")
+            if peers is True:
+                return {**said, "peers": {}}
+            if isinstance(peers, int):
+                return {**said, "peers": {"count": peers} if peers else None}
+        return said
 
     models = whole.get("models")
     if isinstance(models, dict):
@@ -286,8 +293,24 @@ def long_form(whole: dict[str, Any]) -> dict[str, Any]:
         for entry in ladder["stages"]:
             if isinstance(entry, dict) and "model" in entry:
                 entry["model"] = model(entry["model"])
+    for said in _teachings(whole):
+        for part in ("balance", "curriculum", "sparse_codes"):
+            if isinstance(said.get(part), bool):
+                said[part] = {} if said[part] else None
     if "controls" not in whole:
+        shape = ladder.get("shape") if isinstance(ladder, dict) else None
+        teacher = isinstance(models, dict) and models.get("teacher") is not None
+        usual = {"scratch": [], "peers": ["scratch", *(["direct"] if teacher else [])]}
         whole["controls"] = (
-            [] if isinstance(ladder, dict) and ladder.get("shape") == "scratch" else ["scratch", "direct"]
+            usual.get(shape, ["scratch", "direct"]) if isinstance(shape, str) else ["scratch", "direct"]
         )
     return whole
+
+
+def _teachings(whole: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The recipe's teaching, and what differs from it in stages."""
+    ladder = whole.get("ladder")
+    stages = ladder.get("stages") if isinstance(ladder, dict) else None
+    for holder in (whole, *(stages if isinstance(stages, list) else ())):
+        if isinstance(holder, dict) and isinstance(holder.get("teaching"), dict):
+            yield holder["teaching"]

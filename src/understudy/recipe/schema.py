@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from understudy.recipe.reading import written
 from understudy.training.settings import Training
 
-Shape = Literal["scratch", "direct", "chain", "dense", "paths", "pacemaker"]
+Shape = Literal["scratch", "direct", "chain", "dense", "paths", "pacemaker", "peers"]
 Control = Literal[
     "scratch",
     "direct",
@@ -19,6 +19,11 @@ Control = Literal[
     "dense",
     "uniform",
     "structure_alone",
+    "peers_alone",
+    "balanced_labels",
+    "curriculum_reverse",
+    "curriculum_random",
+    "hints",
     "label_smoothing",
     "early_teacher",
     "mean_teachers",
@@ -75,6 +80,18 @@ class Views(_Section):
     per_seed: bool = Field(False, description="each seed has views of its own, and shares no signals")
 
 
+class LongTail(_Section):
+    """Leaves out training images, so that the classes are rarer and rarer in their order."""
+
+    imbalance: Annotated[float, Field(ge=1, le=1e6)] = Field(
+        description="images of the largest class for one of the smallest, such as 100"
+    )
+    profile: Literal["exp", "step"] = Field(
+        "exp",
+        description="the same factor from class to class, or the first half of them whole and the second small",
+    )
+
+
 class Data(_Section):
     """Where images come from. Exactly one of name, path and hub."""
 
@@ -88,6 +105,7 @@ class Data(_Section):
     )
     train_images: PositiveInt | None = Field(None, description="take only so many for training")
     test_images: PositiveInt | None = Field(None, description="take only so many for testing")
+    long_tail: LongTail | None = Field(None, description="make the training classes imbalanced")
     size: Size | None = Field(None, description="bring every image to this size in pixels")
     channels: Literal[1, 3] | None = Field(None, description="grey or colour; found out unless said")
     memory: Literal["auto", "memory", "stream"] = Field(
@@ -101,15 +119,32 @@ class Data(_Section):
     views: Views = Field(default_factory=Views)
 
 
+class PeersOf(_Section):
+    """Several networks that share their first layers."""
+
+    count: Annotated[int, Field(ge=2, le=32)] = Field(3, description="how many peers")
+    split: Name | None = Field(
+        None, description="the first layer or stage that each has for itself; the last stage unless said"
+    )
+    deliver: Literal["first", "ensemble"] = Field(
+        "first", description="of a student: the first peer alone, or all of them with their ensemble head"
+    )
+
+
 class Model(_Section):
     """A network and, where it exists already, its weights. A name alone is short for {name: ...}."""
 
     name: Name | None = Field(
-        None, description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, mobilenet_v2, timm/..., torchvision/..."
+        None,
+        description="plain_cnn-10, resnet-20, wrn-16-2, vgg-8, mobilenet_v2, allcnn, timm/..., torchvision/...",
     )
     width: Width = Field(1.0, description="factor on the channels of a built-in network")
     strip: Annotated[int, Field(ge=3, le=99)] | None = Field(
         None, description="make every k x k convolution 1 x this; odd"
+    )
+    peers: PeersOf | None = Field(
+        None,
+        description="so many such networks on shared first layers, which teach each other; a number or keys",
     )
     pretrained: bool = Field(False, description="begin with the weights that timm or torchvision publish")
     size: Size | None = Field(None, description="its own image size in pixels")
@@ -149,8 +184,82 @@ class Stochastic(_Section):
     rescale: bool = False
 
 
+class Balance(_Section):
+    """Weighs what teachers say towards rare classes (BKD)."""
+
+    beta: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9999, description="of effective numbers; 0: all classes alike"
+    )
+    defer: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of the epochs, from the beginning, in which all classes are alike"
+    )
+    form: Literal["renormalised", "unnormalised"] = "renormalised"
+
+
+class CurriculumSection(_Section):
+    """In which order samples come: easy ones first, as the student itself finds them early on."""
+
+    score: Literal["gap", "loss", "confidence", "teacher", "random"] = Field(
+        "gap", description="what makes a sample difficult"
+    )
+    direction: Literal["easy_first", "hard_first"] = "easy_first"
+    pacing: Literal["exponential", "linear", "single_step", "sequence"] = Field(
+        "exponential", description="how the part of the samples that is available grows"
+    )
+    start: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="the part that is available first")
+    growth: Annotated[float, Field(gt=1, le=1e6)] = Field(
+        1.9, description="exponential: so many times more at each step"
+    )
+    step: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="in shares of a phase")
+    boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=100)] = (
+        Field([0.1, 0.3, 0.6], description="where phases begin, each with a new order; shares of the epochs")
+    )
+    uniform: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of the epochs, at the end, in which samples come as usual"
+    )
+
+
+class SparseCodesSection(_Section):
+    """The student begins by telling sparse codes of its teacher's features (SRM)."""
+
+    layers: dict[Name, Name] | None = Field(
+        None,
+        description="{student's layer: teacher's layer}; unless said, the last of each feature-map size that both have",
+    )
+    atoms: Annotated[float, Field(gt=0, le=100)] = Field(
+        2.0, description="of a dictionary, in multiples of the teacher's channels"
+    )
+    sparsity: Annotated[float, Field(gt=0, le=1)] = Field(0.02, description="share of the atoms in a code")
+    labels: Literal["both", "pixel", "image"] = Field("both", description="what the student learns to tell")
+    local_logits: Literal["sigmoid", "pre_sigmoid"] = Field(
+        "sigmoid", description="what the pixels' softmax is of; the first as in the official code"
+    )
+    epochs: PositiveInt | None = Field(None, description="of the student on codes; the recipe's unless said")
+    training: dict[str, Any] = Field({}, description="what differs from the recipe's training there")
+    dictionary_epochs: PositiveInt | None = Field(
+        None, description="of the dictionaries; as epochs unless said"
+    )
+    dictionary_training: dict[str, Any] = Field(
+        {}, description="what differs for the dictionaries; adamw, lr 0.001 and no weight decay unless said"
+    )
+
+
+class PeersTeaching(_Section):
+    """How peers teach each other (PCL)."""
+
+    temperature: Annotated[float, Field(gt=0, le=1e4)] = 3.0
+    weight: Annotated[float, Field(ge=0, le=1e4)] = Field(1.0, description="of what peers say to each other")
+    ramp: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.267, description="share of the epochs in which that weight rises; 80 of 300"
+    )
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="of the moving average that is delivered"
+    )
+    ema_buffers: bool = Field(False, description="average normalisation statistics, too")
+
+
 class Teaching(_Section):
-    """How soft targets are weighed."""
+    """How soft targets are weighed, and what goes with them."""
 
     temperature: Annotated[float, Field(gt=0, le=1e4)] = 4.0
     soft_weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="lambda")
@@ -158,6 +267,10 @@ class Teaching(_Section):
     hard_terms: Literal["per_teacher", "once"] = "per_teacher"
     kl_reduction: Literal["batchmean", "mean_over_classes"] = "batchmean"
     teacher_weights: list[Annotated[float, Field(ge=0, le=1e4)]] | None = None
+    balance: Balance | None = Field(None, description="for long-tailed data")
+    curriculum: CurriculumSection | None = Field(None, description="the order of the samples")
+    sparse_codes: SparseCodesSection | None = Field(None, description="how the student begins")
+    peers: PeersTeaching = Field(default_factory=PeersTeaching)
 
 
 class Signals(_Section):
@@ -233,7 +346,7 @@ class LadderSection(_Section):
     """A shape by name, or stages one by one."""
 
     shape: Shape | None = Field(
-        None, description="scratch, direct, chain (TAKD), dense (DGKD), paths or pacemaker"
+        None, description="scratch, direct, chain (TAKD), dense (DGKD), paths, pacemaker or peers (PCL)"
     )
     reading: Literal["ensemble", "hybrid", "strips"] = Field(
         "ensemble", description="of pacemaker: what stands between teacher and student"

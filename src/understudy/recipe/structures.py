@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
-from understudy.recipe.checking import structure_training_of
-from understudy.recipe.parts import method_of, rung_of
+from understudy.recipe.parts import rung_of
 from understudy.recipe.schema import Recipe
+from understudy.recipe.teachings import soft_method_of
+from understudy.recipe.validating import structure_training_of
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -52,7 +53,7 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     assert recipe.structure is not None
     assert recipe.models is not None
     assert teacher is not None  # checked
-    section, method = recipe.structure, replace(method_of(recipe.teaching), teacher_weights=None)
+    section, method = recipe.structure, replace(soft_method_of(recipe.teaching), teacher_weights=None)
     said = recipe.models.student
     stages = [teacher_stage(teacher)]
     start = teacher.name

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import BadInput
-from understudy.report import numbers, sections
-from understudy.report.deploy import Deployed, cells, how_to_read, read_deploy
+from understudy.report import groups, numbers, sections
+from understudy.report.deploy import Cells, Deployed, cells, how_to_read, read_deploy
 from understudy.report.kinds import kinds
 from understudy.report.loading import loading
 from understudy.report.markdown import escaped, fenced
@@ -105,6 +105,7 @@ def render(
         "## By whom\n\n" + _bullets(_by_whom(result, stage)),
         "## How\n\n" + _bullets(_how(result, stage, recipe)) + "\n\n" + fenced(_command(result), "sh"),
         "## Its figures\n\n" + _figures(result, stage),
+        *_by_group(result),
         *_on_a_device(deployed or Deployed()),
         "## Its limits\n\n" + _bullets(limits(result, stage)),
         "## How to load it\n\n" + loading(student),
@@ -170,6 +171,8 @@ def _data(result: Mapping[str, Any]) -> str:
     said = [f"Data: {escaped(data['name'])}"]
     if counts:
         said.append(f"Images: {listing(counts)}")
+    if of_classes := data.get("train_counts"):
+        said.append(f"Training images of a class: {min(of_classes)} to {max(of_classes)}")
     return _bullets([*said, f"Fingerprint of pixels, labels and splits: {escaped(data['fingerprint'])}"])
 
 
@@ -291,14 +294,27 @@ def _on_a_device(deployed: Deployed) -> list[str]:
     """The table of its forms, as a section; none where there is nothing, or nothing that can be used."""
     if not deployed.rows:
         return []
-    table = cells(deployed.rows)
+    said = [escaped(sentence) for sentence in how_to_read(deployed.rows, machine=deployed.machine)]
+    return ["## On a device\n\n" + _table(cells(deployed.rows)) + ("\n\n" + " ".join(said) if said else "")]
+
+
+def _by_group(result: Mapping[str, Any]) -> list[str]:
+    """Accuracy by how often a class is seen, as a section; none where classes are about equally frequent."""
+    runs = {"": result}
+    found = groups.cells(runs)
+    if found is None:
+        return []
+    said = " ".join(escaped(sentence) for sentence in groups.how_to_read(runs))
+    return [f"## {groups.TITLE}\n\n{_table(found)}\n\n{said}"]
+
+
+def _table(table: Cells) -> str:
     lines = [
         "| " + " | ".join(escaped(header.words) for header in table.headers) + " |",
         "|" + "".join("---|" if header.text else "---:|" for header in table.headers),
         *("| " + " | ".join(escaped(cell) for cell in row) + " |" for row in table.rows),
     ]
-    said = [escaped(sentence) for sentence in how_to_read(deployed.rows, machine=deployed.machine)]
-    return ["## On a device\n\n" + "\n".join(lines) + ("\n\n" + " ".join(said) if said else "")]
+    return "\n".join(lines)
 
 
 def _difference(found: Mapping[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.report import charts, figures, numbers, pareto
+from understudy.report import charts, figures, groups, numbers, pareto
 from understudy.report.frame import SHAPES
 from understudy.report.kinds import kinds
 from understudy.report.numbers import plain
@@ -67,6 +67,9 @@ def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
         intervals=deviations,
         reading=_how_to_read(runs, deviations=deviations, compared=compared),
         strip=_strip(runs, looks),
+        groups_title=groups.TITLE,
+        groups=groups.cells(runs),
+        groups_reading=groups.how_to_read(runs),
         costs=_costs(runs, looks),
         keys=[
             {"name": plain(run), "kind": kind, "shape": SHAPES[shape]} for run, (kind, shape) in looks.items()

@@ -113,7 +113,7 @@ def read_deploy(folder: Path, delivered: Mapping[str, Any] | None = None) -> Dep
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of the table of forms; in a narrow terminal the one with the highest ``drop`` goes first, 0 never."""
+    """A column of a table; in a narrow terminal the one with the highest ``drop`` goes first, 0 never."""
 
     words: str
     text: bool = False
@@ -122,7 +122,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """The table of forms: columns of which something is known, and a text for each."""
+    """A table: columns of which something is known, and a text for each."""
 
     headers: list[Column]
     rows: list[list[str]]

@@ -23,6 +23,7 @@ _SAID = {  # what an arrow says of both its ends
     "starts": "{0} gives {1} its weights to begin with",
     "shapes": "{0} gives {1} its channels",
     "chooses": "{1} chooses among {0}",
+    "holds": "{1} is the first peer of {0}",
 }
 
 
@@ -46,7 +47,7 @@ class Arrow:
 
     Attributes:
         kind: ``teaches``, ``starts`` (gives its weights), ``shapes`` (says which channels there are), ``chooses`` (is one
-            that its target chooses among).
+            that its target chooses among), ``holds`` (is of peers, and its target the first of them).
     """
 
     path: str

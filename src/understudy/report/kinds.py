@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from understudy.ladder.graph import Ladder
 
+BETWEEN = ("preparation", "start")  # as in understudy.ladder.stage, which needs torch
 KINDS = ("teacher", "assistant", "search", "structure", "student", "control")
 
 
@@ -15,7 +16,8 @@ def kinds(result: Mapping[str, Any]) -> dict[str, str]:
     """The kind of every stage by its name, one of ``KINDS``.
 
     A stage that chose which channels a network keeps is a ``structure``, and the ones that it chose among are
-    ``search``: they find channels, and what they train is taken on by nobody but those who begin with its weights.
+    ``search``: they find channels, and what they train is taken on by nobody but those who begin with its weights. So are
+    stages that prepare what a student begins with.
     """
     ladder = result["ladder"]
     controls = ladder.get("controls", [])
@@ -28,7 +30,7 @@ def kinds(result: Mapping[str, Any]) -> dict[str, str]:
             return "control"
         if name in structures:
             return "structure"
-        if name in searches:
+        if name in searches or role in BETWEEN:
             return "search"
         return role if role in ("teacher", "assistant") else "student"
 
@@ -37,7 +39,8 @@ def kinds(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def edges(ladder: Ladder) -> list[dict[str, str]]:
-    """What leads from stage to stage, as in ``result.json``: ``teaches``, ``starts``, ``shapes`` or ``chooses``."""
+    """What leads from stage to stage, as in ``result.json``: ``teaches``, ``starts``, ``shapes``, ``chooses`` or
+    ``holds`` (the first of peers)."""
     return [
         {"from": source, "to": stage.name, "kind": kind}
         for stage in ladder.stages
@@ -45,6 +48,7 @@ def edges(ladder: Ladder) -> list[dict[str, str]]:
             ("teaches", stage.teachers),
             ("starts", (stage.start,) if isinstance(stage.start, str) else ()),
             ("shapes", (stage.structure,) if stage.structure else ()),
+            ("holds", (stage.taken,) if stage.taken else ()),
             ("chooses", stage.choice.among if stage.choice else ()),
         )
         for source in sources

@@ -26,7 +26,7 @@ FILLS = {
     "student": "#8fd19e",
     "control": "#b8b8c4",
 }
-DASHES = {"starts": "5 4", "chooses": "1.5 3", "shapes": "9 3"}
+DASHES = {"starts": "5 4", "chooses": "1.5 3", "shapes": "9 3", "holds": "6 2"}
 
 # Colours are drawn thinly over whatever the notebook's background is, and lines and text take the notebook's own.
 _TEMPLATE = """\

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.report import figures, numbers, pareto, sections
+from understudy.report import figures, groups, numbers, pareto, sections
 from understudy.report.deploy import Deployed, cells, read_deploy
 from understudy.report.deploy import how_to_read as how_to_read_files
 from understudy.report.drawing import drawing
@@ -81,6 +81,9 @@ def render(
         summary=summary,
         strip=figures.accuracies(result),
         differences=figures.differences(result),
+        groups_title=groups.TITLE,
+        groups=groups.cells({title: result}),
+        groups_reading=groups.how_to_read({title: result}),
         reading=how_to_read(result),
         compared=any(row["difference"] or row["to_control"] is not None for row in summary),
         tested=any((row["difference"] or {}).get("interval") for row in summary),

@@ -16,7 +16,13 @@ FILE = "result.json"
 
 
 class Accuracy(TypedDict):
+    """Of all images; with imbalanced training classes also by how often a class is seen, see ``understudy.tasks``."""
+
     accuracy: NotRequired[float]
+    many: NotRequired[float]
+    medium: NotRequired[float]
+    few: NotRequired[float]
+    balanced: NotRequired[float]
 
 
 Edge = TypedDict("Edge", {"from": str, "to": str, "kind": str})
@@ -153,8 +159,18 @@ class DifferenceOf(TypedDict):
     claim: NotRequired[bool]
 
 
+class SpreadOf(TypedDict):
+    """Of a figure over seeds."""
+
+    mean: float
+    std: NotRequired[float | None]
+
+
 class Summary(TypedDict):
-    """A stage over its seeds; mean, std and interval are of the test accuracy, as fractions."""
+    """A stage over its seeds; mean, std and interval are of the test accuracy, as fractions.
+
+    ``groups``: the same of ``many``, ``medium``, ``few`` and ``balanced``, where the training classes are imbalanced.
+    """
 
     name: str
     role: NotRequired[str]
@@ -167,6 +183,7 @@ class Summary(TypedDict):
     std: NotRequired[float | None]
     interval: NotRequired[list[float] | None]
     difference: NotRequired[DifferenceOf | None]
+    groups: NotRequired[dict[str, SpreadOf] | None]
 
 
 class CompareOf(TypedDict):
@@ -200,12 +217,13 @@ class StudentsCompared(TypedDict):
 
 
 class DataOf(TypedDict):
-    """The data that were learned."""
+    """The data that were learned; ``train_counts`` are training images of each class, where they differ much."""
 
     name: str
     fingerprint: str
     classes: NotRequired[int]
     class_names: NotRequired[list[str]]
+    train_counts: NotRequired[list[int] | None]
     train: NotRequired[int]
     validation: NotRequired[int]
     test: NotRequired[int]

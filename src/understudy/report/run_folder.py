@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from understudy.data.long_tail import class_sizes, is_imbalanced
 from understudy.errors import BadInput, listed
 from understudy.recipe.reading import read_file
 from understudy.report.deploy import FILE as DEPLOY
-from understudy.report.kinds import edges
+from understudy.report.kinds import BETWEEN, edges
 from understudy.report.summary import comparison, summary
 from understudy.store import files
 
@@ -158,6 +159,7 @@ def result_of(
             "name": dataset.name,
             "classes": len(dataset.class_names),
             "class_names": list(dataset.class_names),
+            **_train_counts(dataset),
             "train": len(dataset.train),
             "validation": len(dataset.validation),
             "test": len(dataset.test),
@@ -173,12 +175,24 @@ def result_of(
         "compare": comparison(ladder.students, claim=recipe.get("compare"), repeat=recipe["repeat"]),
         "summary": summary(
             stages,
-            [*(stage.name for stage in ladder.stages if stage.name not in ladder.students), *ladder.students],
+            [*_beside(ladder), *ladder.students],
             students=ladder.students,
             claim=recipe.get("compare"),
         ),
         **(analyst.closing(outcomes, chosen) if analyst and chosen and complete else {}),
     }
+
+
+def _beside(ladder: Ladder) -> list[str]:
+    """Stages beside the arms whose figures are of interest."""
+    students = ladder.students
+    return [stage.name for stage in ladder.stages if stage.name not in students and stage.role not in BETWEEN]
+
+
+def _train_counts(dataset: Dataset) -> dict[str, list[int]]:
+    """Training images of each class, where they differ much."""
+    counts = class_sizes(dataset.train.labels, classes=len(dataset.class_names))
+    return {"train_counts": counts} if is_imbalanced(counts) else {}
 
 
 def _cost(outcome: Outcome) -> dict[str, int]:

@@ -36,11 +36,12 @@ class WithTeacher:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """Test accuracy of one class, student and teacher, as fractions."""
+    """Test accuracy of one class, student and teacher, as fractions; ``images``: for training, where it matters."""
 
     name: str
     student: float
     teacher: float | None
+    images: int | None = None
 
     @property
     def difference(self) -> float | None:
@@ -152,6 +153,7 @@ def classes(result: Mapping[str, Any]) -> Classes | None:
             name=class_name(result, number),
             student=value,
             teacher=theirs[number] if number < len(theirs) else None,
+            images=_at(result["data"].get("train_counts"), number),
         )
         for number, value in enumerate(student)
         if value is not None

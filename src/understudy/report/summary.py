@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import Damaged
+from understudy.report.groups import FIGURES
 from understudy.report.statistics import (
     LEVEL,
     holm,
@@ -56,7 +57,8 @@ def summary(
     """Test accuracy of each stage over its seeds, and its paired difference to the control.
 
     ``std`` (n - 1) and ``interval`` (95 %, t) are null at n = 1, ``mean`` too at n = 0. ``difference`` is null for all
-    but students beside the control; its pairs are the seeds that both have.
+    but students beside the control; its pairs are the seeds that both have. ``groups`` holds ``mean`` and ``std`` of the
+    accuracies by how often a class is seen; it is there only where the training classes are imbalanced.
 
     Args:
         stages: as in ``result.json``.
@@ -80,10 +82,22 @@ def summary(
                 "std": std,
                 "interval": None if interval is None else list(interval),
                 "difference": None,
+                **_groups(of_name),
             }
         )
     _compare(rows, stages, students=students, claim=claim or ())
     return rows
+
+
+def _groups(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Seeds whose results were kept before there were such figures have none."""
+    found = {}
+    for name in FIGURES:
+        values = [stage["test"][name] for stage in stages if name in (stage["test"] or {})]
+        if values:
+            mean, std, _ = mean_std_interval(values)
+            found[name] = {"mean": mean, "std": std}
+    return {"groups": found} if found else {}
 
 
 def sentence_on_power(all_jobs: Sequence[Job], store: Store, *, seeds: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from understudy.report import deploy, numbers
+from understudy.report import deploy, groups, numbers
 from understudy.report.kinds import kinds
 from understudy.report.numbers import listing, plain
 
@@ -228,6 +228,25 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, width: int | None = 
         rows,
         title="Test accuracy",
         below=_how_to_read(summary, runs=len(runs)),
+        width=width,
+    )
+
+
+def groups_table(runs: Mapping[str, Mapping[str, Any]], *, width: int | None = None) -> Table | None:
+    """Accuracy of every stage by how often a class is seen in training; None where classes are about equally frequent.
+
+    Args:
+        runs: contents of ``result.json`` by what each run is called.
+        width: in characters; None: the terminal's.
+    """
+    found = groups.cells(runs)
+    if found is None:
+        return None
+    return _fitted(
+        [_Column(header=one.words, text=one.text, drop=one.drop) for one in found.headers],
+        found.rows,
+        title=groups.TITLE,
+        below=groups.how_to_read(runs),
         width=width,
     )
 

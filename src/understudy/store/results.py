@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERSION = 1
 WEIGHTS = "weights.safetensors"
 OUTPUTS = "outputs.safetensors"
+ARTEFACTS = "artefacts.safetensors"
 METRICS = "metrics.jsonl"
 RECORD = "stage.json"
 CHECKPOINTS = "checkpoint"
@@ -219,6 +220,14 @@ class Store:
             Damaged: the file is missing or differs.
         """
         return self.tensors(result, OUTPUTS)
+
+    def artefacts(self, result: Result) -> dict[str, Tensor]:
+        """What the stage's method keeps beside the weights; empty where it keeps nothing.
+
+        Raises:
+            Damaged: the file is missing or differs.
+        """
+        return self.tensors(result, ARTEFACTS) if ARTEFACTS in result.record["files"] else {}
 
     def tensors(self, result: Result, name: str) -> dict[str, Tensor]:
         """A checked safetensors file of a result."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from understudy.data.long_tail import GROUPS, group_of, is_imbalanced
 from understudy.losses import hard_label_loss
 
 if TYPE_CHECKING:
@@ -19,13 +22,15 @@ class Classification:
 
     Attributes:
         label_smoothing: in [0, 1), of the hard term only.
+        train_counts: training images of each class, where metrics should be given by how often a class is seen.
     """
 
     label_smoothing: float = 0.0
+    train_counts: tuple[int, ...] | None = None
     name = "classification"
 
     def definition(self) -> dict[str, Any]:
-        """What of the task decides a result."""
+        """What of the task decides a result; training images are in the data's fingerprint."""
         return {"name": self.name, "label_smoothing": self.label_smoothing}
 
     def hard_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -48,7 +53,10 @@ class Classification:
         return each.sum() / labelled.sum().clamp(min=1)
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Accuracy as a fraction.
+        """Accuracy as a fraction; by how often a class is seen where the training classes are imbalanced.
+
+        ``many``, ``medium`` and ``few`` are of the samples of classes with more than 100, 20 to 100 and fewer than 20
+        training images, each only where it has samples; ``balanced`` is the mean of the accuracies of the classes.
 
         Args:
             outputs: logits ``(samples, classes)``.
@@ -59,4 +67,18 @@ class Classification:
         """
         if not len(labels):
             return {}
-        return {"accuracy": (outputs.argmax(-1) == labels).double().mean().item()}
+        right = (outputs.argmax(-1) == labels).double()
+        found = {"accuracy": right.mean().item()}
+        if self.train_counts is None or not is_imbalanced(self.train_counts):
+            return found
+        of_class = torch.bincount(labels)
+        per_class = torch.bincount(labels, weights=right) / of_class
+        balanced = per_class[of_class > 0].mean().item()
+        return {**found, **dict(self._by_group(right, labels)), "balanced": balanced}
+
+    def _by_group(self, right: Tensor, labels: Tensor) -> Iterator[tuple[str, float]]:
+        groups = [group_of(count) for count in self.train_counts or ()]
+        for name in GROUPS:
+            members = torch.tensor([group == name for group in groups], device=labels.device)[labels]
+            if members.any():
+                yield name, right[members].mean().item()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from understudy.teaching.labels import Labels
-from understudy.teaching.method import Method, Needs, Step
+from understudy.teaching.method import Beginning, Method, Needs, Step, Survey
 from understudy.teaching.soft_targets import SoftTargets, Stochastic
 
-__all__ = ["Labels", "Method", "Needs", "SoftTargets", "Step", "Stochastic"]
+__all__ = ["Beginning", "Labels", "Method", "Needs", "SoftTargets", "Step", "Stochastic", "Survey"]

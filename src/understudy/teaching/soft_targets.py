@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
@@ -176,7 +176,7 @@ class SoftTargets(Method):
                 f"possible are 0 to {teachers - 1} here."
             )
 
-    def for_stage(self, *, teachers: int) -> SoftTargets:
+    def for_stage(self, *, teachers: int) -> Self:
         self.check(teachers=teachers)
         bound = replace(self)
         bound.teachers = teachers
@@ -209,17 +209,23 @@ class SoftTargets(Method):
                 [1.0 if self.teacher_weights is None else self.teacher_weights[i] for i in teaching],
                 device=output.device,
             )
-            soft = dense_soft_target_loss(
-                output,
-                step.teacher_logits(teaching, step.batch),
-                temperature=self.temperature,
-                weights=weights,
-            ).mean()
+            soft = self.soft_terms(output, step.teacher_logits(teaching, step.batch), weights, step).mean()
             if self.kl_reduction == "mean_over_classes":
                 soft = soft / output.shape[-1]
             parts["soft"] = soft
             total = total + soft_factor * soft
         return {"total": total, **parts}
+
+    def soft_terms(self, output: Tensor, teachers: Tensor, weights: Tensor, step: Step) -> Tensor:
+        """``sum_i w_i T^2 KL(teacher_i || student)`` for each example, ``(batch,)``.
+
+        Args:
+            output: the student's logits ``(batch, classes)``.
+            teachers: of those that teach, ``(teaching, batch, classes)``.
+            weights: w_i of those, ``(teaching,)``.
+            step: of the training.
+        """
+        return dense_soft_target_loss(output, teachers, temperature=self.temperature, weights=weights)
 
     def metrics(self) -> dict[str, Any]:
         return {"taught": list(self.taught)}

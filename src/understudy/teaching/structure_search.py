@@ -18,7 +18,8 @@ from understudy.structure.channels import RESOURCES, Alive, Channels
 from understudy.structure.choosing import frozen_channels
 from understudy.structure.exactness import removable_channels
 from understudy.structure.magnitudes import Magnitudes
-from understudy.teaching.method import Method, Needs, Step
+from understudy.teaching.around import Around
+from understudy.teaching.method import Method, Survey
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +28,7 @@ SCHEDULES = ("joint", "sequential")
 
 
 @dataclass(kw_only=True)
-class StructureSearch(Method):
+class StructureSearch(Around):
     """Teaches as another method does, and adds to its loss what the network's channels cost.
 
     For the magnitude r of each channel, the |gamma| of its batch norm, and resources k (multiply-adds, parameters)::
@@ -110,17 +111,8 @@ class StructureSearch(Method):
             "size": list(self.size),
         }
 
-    def needs(self) -> Needs:
-        return self.method.needs()
-
-    def check(self, *, teachers: int) -> None:
-        self.method.check(teachers=teachers)
-
     def for_stage(self, *, teachers: int) -> StructureSearch:
         return replace(self, method=self.method.for_stage(teachers=teachers))
-
-    def modules(self) -> Mapping[str, nn.Module]:
-        return self.method.modules()
 
     def no_decay(self, model: nn.Module) -> Iterable[str]:
         """Beside what the taught method names, the batch-norm scales that the penalty acts on.
@@ -134,9 +126,6 @@ class StructureSearch(Method):
             dict.fromkeys([*self.method.no_decay(model), *prepared.magnitudes.norm_scales(prepared.free)])
         )
 
-    def loss(self, step: Step) -> dict[str, Tensor]:
-        return self.method.loss(step)
-
     def penalty(self, model: nn.Module) -> Tensor:
         """The taught method's own penalty and that on the channels."""
         prepared = self._prepare(model)
@@ -147,12 +136,9 @@ class StructureSearch(Method):
         other = self.method.penalty(model)
         return penalty if other is None else penalty + other
 
-    def after_step(self, model: nn.Module, step: Step) -> None:
-        self.method.after_step(model, step)
-
-    def on_epoch(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int, survey: Survey) -> None:
         self._epoch = epoch
-        self.method.on_epoch(epoch)
+        super().on_epoch(epoch, survey)
 
     def metrics(self) -> dict[str, Any]:
         """The taught method's, and ``alive``: which shares of the whole cost the channels above the threshold take."""
@@ -168,12 +154,6 @@ class StructureSearch(Method):
             for resource in RESOURCES
         }
         return {**self.method.metrics(), "alive": {"channels": round(float(alive.mean()), 6), **shares}}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.method.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.method.load_state_dict(state)
 
     def _prepare(self, model: nn.Module) -> _Prepared:
         if self._model is None or self._model() is not model:

@@ -90,7 +90,7 @@ def mean_shares(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def training_warnings(
-    log: Sequence[Mapping[str, Any]], *, classes: int, samples: int, batches: int
+    log: Sequence[Mapping[str, Any]], *, classes: int, samples: int, batches: int, answers: bool = True
 ) -> list[str]:
     """Said after a training, from the lines of its ``metrics.jsonl``.
 
@@ -100,6 +100,7 @@ def training_warnings(
         classes: of the data.
         samples: of the validation split.
         batches: of the whole training.
+        answers: whether it learns to answer the task, and not only something that another training begins with.
     """
     if not log:
         return []
@@ -114,7 +115,7 @@ def training_warnings(
     if len(totals) > 1 and max(totals) - min(totals) <= STILL * max(map(abs, totals)):
         said.append(f"the loss did not move from {totals[0]:g} in {len(totals)} epochs: nothing was learned.")
     accuracy = last.get("validation", {}).get("accuracy")
-    if accuracy is not None and tells(classes, samples) and accuracy <= chance(classes, samples):
+    if answers and accuracy is not None and tells(classes, samples) and accuracy <= chance(classes, samples):
         said.append(
             f"it is no better than guessing: {100 * accuracy:.1f} % of {samples} validation images right, "
             f"of {classes} classes. Try a smaller training.lr, or more epochs."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from understudy.data.batches import Batch, batches, epoch_order
+from understudy.data.batches import Batch, batches
 from understudy.data.dataset import Dataset, Split
+from understudy.data.sampling import sampled_order
 from understudy.data.views import PLAIN, Views
 from understudy.errors import Interrupted, StageFailed
+from understudy.models.features import layer_shapes
 from understudy.models.preprocessing import Preprocessing
-from understudy.teaching.method import Method, Step
+from understudy.randomness import stream_seed
+from understudy.store.keys import hash_of_tensors
+from understudy.teaching.method import Beginning, Method, Step, Survey
 from understudy.training import precision
 from understudy.training.clock import Clock, Progress
 from understudy.training.evaluate import outputs
@@ -28,6 +33,7 @@ from understudy.training.optimizers import build_optimizer
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
+from understudy.training.student import Student
 from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
 
 
@@ -43,9 +49,9 @@ class Trained:
     """What ``fit`` leaves.
 
     Attributes:
-        model: last step's weights, the moving average's where one was asked for.
+        model: last step's weights, the moving average's where one was asked for, or what the method delivers.
         steps: of the optimiser. batches: seen. skipped: of them, those that taught nothing. seconds: of training.
-        metrics: the method's figures at the end.
+        metrics: the method's figures at the end. artefacts: the tensors that it keeps beside the weights.
     """
 
     model: nn.Module
@@ -54,6 +60,7 @@ class Trained:
     skipped: int
     seconds: float
     metrics: Mapping[str, Any]
+    artefacts: Mapping[str, Tensor]
 
 
 def fit(
@@ -69,6 +76,7 @@ def fit(
     seed: int,
     folder: Path,
     signals: Signals | None = None,
+    handed: Sequence[Mapping[str, Tensor]] | None = None,
     core_free: Callable[[], bool] = lambda: False,
     progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
@@ -91,6 +99,7 @@ def fit(
         seed: of order, dropout and the method's streams.
         folder: of the stage; holds log and checkpoints.
         signals: what of the teachers' answers is kept; None: the default form.
+        handed: for each teacher the artefacts of its own method; None where there is nothing yet, see ``Beginning``.
         core_free: whether teachers may speak ahead of the student, in a thread of their own.
         progress: told now and then.
         stop: asked after every batch; True writes a checkpoint and ends.
@@ -103,8 +112,37 @@ def fit(
     """
     device = training.device
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels, classes = dataset.train.labels, len(dataset.class_names)
+    frozen = FrozenTeachers(
+        teachers,
+        dataset=dataset,
+        views=[views.at(epoch) for epoch in range(training.epochs)],
+        training=training,
+        signals=signals or Signals(),
+        features=method.needs().teacher_features,
+        core_free=core_free,
+        stop=stop,
+        say=say,
+    )
+    size = preprocessing.size or (dataset.height, dataset.width)
+    with torch.random.fork_rng(devices=[]):  # the seed of all devices is set below
+        torch.manual_seed(stream_seed(seed, "method"))
+        method.begin(
+            Beginning(
+                model=model,
+                labels=labels,
+                classes=classes,
+                epochs=training.epochs,
+                seed=seed,
+                shapes=_shapes(model, method.needs().features, channels=dataset.channels, size=size),
+                teacher_shapes=frozen.shapes(),
+                handed=handed,
+            )
+        )
     for module in method.modules().values():
         module.to(device)
+    if not method.trains_student:
+        model.requires_grad_(False)
     autocast = partial(precision.autocast, training)
     optimizer = build_optimizer(
         training, [model, *method.modules().values()], no_decay=method.no_decay(model)
@@ -121,36 +159,25 @@ def fit(
     )
     at = kept.resume()
 
-    samples = len(dataset.train)
-    batches_an_epoch = len(epoch_order(samples, training.batch_size, seed=seed, epoch=0))
+    usual = partial(sampled_order, labels, training.batch_size, seed=seed, sampling=training.sampling)
+    batches_an_epoch = len(usual(epoch=0))
     steps_an_epoch = math.ceil(batches_an_epoch / training.accumulate)
     steps = steps_an_epoch * training.epochs
     clock = Clock(at, batches=batches_an_epoch * training.epochs)
     validation: dict[str, float] = {}
 
-    answers: list[tuple[Batch, Tensor]] = []  # of the student in this step
-
-    def student(batch: Batch) -> Tensor:
-        with autocast():
-            output: Tensor = model(preprocessing(batch.pixels))
-        answers.append((batch, output.float()))
-        return answers[-1][1]
-
-    frozen = FrozenTeachers(
-        teachers,
-        dataset=dataset,
-        views=[views.at(epoch) for epoch in range(at.epoch, training.epochs)],
-        training=training,
-        signals=signals or Signals(),
-        core_free=core_free,
-        stop=stop,
-        say=say,
+    student = Student(model, preprocessing=preprocessing, autocast=autocast, features=method.needs().features)
+    survey = Survey(
+        fingerprint=lambda: hash_of_tensors(dict(model.state_dict()))[:16],
+        student=partial(_answers, model, dataset.train, training, preprocessing, autocast),
+        teachers=frozen.plain,
     )
-    with frozen:
+    with frozen, contextlib.closing(student):
         while at.epoch < training.epochs:
-            method.on_epoch(at.epoch)
-            model.train()
-            orders = epoch_order(samples, training.batch_size, seed=seed, epoch=at.epoch)
+            method.on_epoch(at.epoch, survey)
+            model.train(method.trains_student)
+            orders = method.order(at.epoch, usual(epoch=at.epoch))
+            assert len(orders) == batches_an_epoch, "a method keeps the number of batches"
             looks = _looks(dataset.train, method, views, at.epoch, orders[at.batch :], training)
             for copies, plain in looks:
                 group = orders[at.batch - at.batch % training.accumulate :][: training.accumulate]
@@ -164,11 +191,15 @@ def fit(
                     student=student,
                     hard_loss=task.hard_loss,
                     teacher_logits=frozen.logits,
+                    student_features=student.with_features,
+                    teacher_features=frozen.features,
+                    run=student.run,
+                    answered=student.answered,
                 )
-                answers.clear()
+                student.answers.clear()
                 parts = method.loss(step)
-                if parts and answers:
-                    _look_on(at, task, parts, *answers[0])
+                if parts and student.answers:
+                    _look_on(at, task, parts, *student.answers[0])
                 if parts:
                     penalty = method.penalty(model)
                     if penalty is not None:
@@ -209,7 +240,7 @@ def fit(
                         kept.write(at, seconds=clock.seconds())
                 clock.tick(len(copies[0].labels), at, training.epochs, validation, progress)
 
-            delivered = model if average is None else average.module
+            delivered = method.delivered(model if average is None else average.module)
             validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
             kept.log(_line(at, training, optimizer, method, validation, clock))
             at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
@@ -220,13 +251,23 @@ def fit(
                 raise Interrupted(f"stopped after epoch {at.epoch} of {training.epochs}")
 
     return Trained(
-        model=model if average is None else average.module,
+        model=method.delivered(model if average is None else average.module),
         steps=at.step,
         batches=at.number,
         skipped=at.skipped,
         seconds=clock.seconds(),
         metrics=method.metrics(),
+        artefacts={name: tensor.detach().cpu() for name, tensor in method.artefacts().items()},
     )
+
+
+def _shapes(
+    model: nn.Module, features: Sequence[str], *, channels: int, size: tuple[int, int]
+) -> dict[str, tuple[int, ...]]:
+    if not features:
+        return {}
+    shapes = layer_shapes(model, channels=channels, size=size)
+    return {name: shapes[name] for name in features if name in shapes}
 
 
 def _looks(
@@ -269,7 +310,14 @@ def _look(
 ) -> dict[str, float]:
     if not len(split):
         return {}
-    answers = outputs(
+    answers = _answers(model, split, training, preprocessing, autocast)
+    return task.metrics(answers, torch.tensor(split.labels))
+
+
+def _answers(
+    model: nn.Module, split: Split, training: Training, preprocessing: Preprocessing, autocast: Any
+) -> Tensor:
+    return outputs(
         model,
         split,
         preprocessing=preprocessing,
@@ -277,7 +325,6 @@ def _look(
         workers=training.workers,
         autocast=autocast,
     )
-    return task.metrics(answers, torch.tensor(split.labels))
 
 
 def _note(at: Position, parts: Mapping[str, Tensor], examples: int) -> None:

@@ -13,6 +13,7 @@ SCHEDULES = ("constant", "step", "cosine", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 DECAYS = ("all", "weights")
+SAMPLINGS = ("instance", "balanced", "square_root")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Training:
     Attributes:
         epochs: passes over the training set.
         batch_size: images in a batch, 2 or more.
+        sampling: how often an epoch shows a class: ``instance``: every image once; ``balanced``: every class equally
+            often; ``square_root``: in proportion to the root of its number of images.
         optimizer: ``sgd`` or ``adamw``.
         lr: peak learning rate.
         momentum: of SGD; for AdamW it is beta_1.
@@ -49,6 +52,7 @@ class Training:
 
     epochs: int = 30
     batch_size: int = 128
+    sampling: Literal["instance", "balanced", "square_root"] = "instance"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
@@ -108,6 +112,7 @@ class Training:
             ("precision", PRECISIONS),
             ("device", DEVICES),
             ("decay", DECAYS),
+            ("sampling", SAMPLINGS),
         ):
             if getattr(self, name) not in possible:
                 raise BadInput(f"training.{name} {getattr(self, name)!r} is none of {', '.join(possible)}.")
@@ -143,7 +148,13 @@ class Training:
         if not self.weight_decay:
             del said["decay"]
         # left out at their defaults, so that the knob could be added without new keys
-        for name, default in (("clip", None), ("ema", None), ("accumulate", 1), ("decay", "all")):
+        for name, default in (
+            ("clip", None),
+            ("ema", None),
+            ("accumulate", 1),
+            ("decay", "all"),
+            ("sampling", "instance"),
+        ):
             if name in said and said[name] == default:
                 del said[name]
         del said["label_smoothing"]  # the task's definition holds it

@@ -11,9 +11,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from understudy.data.batches import Batch
+from understudy.data.batches import Batch, batches, plain_order
 from understudy.data.dataset import Dataset
-from understudy.data.views import View
+from understudy.data.views import PLAIN, View
+from understudy.errors import BadInput, Interrupted
+from understudy.models.features import Features, layer_shapes
 from understudy.models.folding import folded
 from understudy.models.preprocessing import Preprocessing
 from understudy.store.signals import SignalFiles
@@ -62,6 +64,7 @@ class FrozenTeachers:
         views: the view of each epoch to come, in order.
         training: of the student; gives device, number format, threads and loader processes.
         signals: what of an answer is kept.
+        features: for each teacher, names of the layers whose outputs are asked for.
         core_free: asked before work is done ahead in a thread of its own.
         stop: asked between batches of a bulk pass; True ends it.
         say: told what a person should know.
@@ -75,12 +78,15 @@ class FrozenTeachers:
         views: Sequence[View],
         training: Training,
         signals: Signals,
+        features: Sequence[Sequence[str]] = (),
         core_free: Callable[[], bool] = lambda: False,
         stop: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.teachers, self.signals, self.device = list(teachers), signals, training.device
+        self.dataset, self.training, self.stop = dataset, training, stop
         self.classes = len(dataset.class_names)
+        self.seen: dict[int, Tensor] = {}  # answers to all plain training images
         self.live: dict[int, FastTeacher] = {}
         self.known: dict[int, dict[str, Tensor]] = {}
         for position, teacher in enumerate(teachers):
@@ -89,6 +95,11 @@ class FrozenTeachers:
             else:
                 size = teacher.preprocessing.size or (dataset.height, dataset.width)
                 self.live[position] = FastTeacher(teacher, training, size=size)
+        self.seeing = {
+            position: SeeingTeacher(self._with_layers(position), names, training)
+            for position, names in enumerate(features)
+            if names
+        }
         self.speaking = Speaking(
             {
                 position: teacher.kept
@@ -129,6 +140,44 @@ class FrozenTeachers:
         for position, answer in zip(missing, self.answer(missing, batch), strict=True):
             kept[position] = self.signals.encode(answer)
         return torch.stack([self._decoded(kept[position]) for position in which])
+
+    def plain(self, which: Sequence[int]) -> Tensor:
+        """Logits ``(asked, samples, classes)`` of all training images without augmentation, as ``logits`` has them, on
+        the CPU. Computed at once when they are first asked for.
+
+        Raises:
+            Interrupted: ``stop`` said so.
+        """
+        split = self.dataset.train
+        missing = [position for position in which if position not in self.seen]
+        if missing:
+            parts = []
+            order = plain_order(len(split), 256)
+            for batch in batches(split, PLAIN, order, workers=self.training.workers):
+                if self.stop():
+                    raise Interrupted("stopped while teachers looked at the plain images")
+                parts.append(self.logits(missing, batch).cpu())
+            self.seen |= dict(zip(missing, torch.cat(parts, dim=1), strict=True))
+        return torch.stack([self.seen[position] for position in which])
+
+    def features(self, position: int, batch: Batch) -> dict[str, Tensor]:
+        """What the layers asked for gave in the teacher at ``position``: float32, without gradient."""
+        return self.seeing[position](batch)
+
+    def shapes(self) -> list[dict[str, tuple[int, ...]]]:
+        """For each teacher the output shapes, without the batch, of the layers asked for that it has."""
+        return [
+            self.seeing[position].shapes(self.dataset) if position in self.seeing else {}
+            for position in range(len(self.teachers))
+        ]
+
+    def _with_layers(self, position: int) -> Teacher:
+        teacher = self.teachers[position]
+        if isinstance(teacher, Lookup):
+            raise BadInput(
+                "a teacher is an array of logits, and what its layers give is asked for: give the network itself."
+            )
+        return teacher
 
     def _decoded(self, kept: dict[str, Tensor]) -> Tensor:
         on_device = {name: value.to(self.device, non_blocking=True) for name, value in kept.items()}
@@ -205,3 +254,35 @@ class FastTeacher:
             answer: Tensor = model(prepared)
         # outside: what is made in inference mode may not take part in a backward pass
         return answer[:rows].to(torch.float32, copy=True)
+
+
+class SeeingTeacher:
+    """A frozen network whose layers are looked at. It is not folded: a folded layer gives something else."""
+
+    def __init__(self, teacher: Teacher, names: Sequence[str], training: Training) -> None:
+        self.teacher, self.names, self.training = teacher, tuple(names), training
+        self.model: nn.Module | None = None
+        self.capture: Features | None = None
+
+    def ready(self) -> nn.Module:
+        """The network; made at the first call."""
+        if self.model is None:
+            with torch.random.fork_rng(devices=[]):
+                model = self.teacher.load().eval().requires_grad_(False)
+            self.model = model.to(device=self.training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.model
+
+    def shapes(self, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+        """Output shapes, without the batch, of the named layers; those that it does not have are left out."""
+        size = self.teacher.preprocessing.size or (dataset.height, dataset.width)
+        found = layer_shapes(self.ready(), channels=dataset.channels, size=size)
+        return {name: found[name] for name in self.names if name in found}
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """What the named layers give, float32."""
+        if self.capture is None:
+            self.capture = Features(self.ready(), self.names)
+        images = self.teacher.preprocessing(batch.pixels.to(self.training.device))
+        with torch.inference_mode(), precision.autocast(self.training):
+            _, found = self.capture(images)
+        return {name: value.to(torch.float32, copy=True) for name, value in found.items()}

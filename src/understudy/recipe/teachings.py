@@ -1,0 +1,197 @@
+"""The section ``teaching`` of a recipe: what goes together, and what the layers below take of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import BadInput
+from understudy.recipe.schema import Recipe, Teaching
+from understudy.recipe.validating import codes_training_of, dictionary_training_of
+
+if TYPE_CHECKING:
+    from understudy.data.dataset import Dataset
+    from understudy.ladder import Network
+    from understudy.ladder.additions import Matching
+    from understudy.teaching import Method, SoftTargets
+    from understudy.teaching import Stochastic as Dropping
+    from understudy.teaching.peers import Peers
+
+ADDED = ("balance", "curriculum", "sparse_codes")  # parts of a teaching that controls do not have
+_SETTINGS = {"temperature", "soft_weight", "combine", "hard_terms", "kl_reduction"}
+
+
+def added(teaching: Teaching) -> list[str]:
+    """Which parts a teaching has beside soft targets."""
+    return [part for part in ADDED if getattr(teaching, part) is not None]
+
+
+def plain_method_of(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
+    """Soft targets as a recipe weighs them, and nothing else."""
+    from understudy.teaching import SoftTargets
+
+    return SoftTargets(**_settings(teaching), stochastic=dropping)
+
+
+def soft_method_of(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
+    """Soft targets as a recipe weighs them, towards rare classes where it says so."""
+    from understudy.teaching.balanced import BalancedTargets
+
+    if teaching.balance is None:
+        return plain_method_of(teaching, dropping)
+    return BalancedTargets(**_settings(teaching), stochastic=dropping, **teaching.balance.model_dump())
+
+
+def method_of(teaching: Teaching, dropping: Dropping | None = None, *, teachers: bool = True) -> Method:
+    """The way to teach, all parts of it: soft targets or labels alone, in the order of a curriculum."""
+    from understudy.teaching import Labels
+    from understudy.teaching.curriculum import Curriculum
+
+    method: Method = soft_method_of(teaching, dropping) if teachers else Labels()
+    if teaching.curriculum is None:
+        return method
+    said = teaching.curriculum.model_dump()
+    boundaries = tuple(said.pop("boundaries"))
+    try:
+        return Curriculum(method=method, temperature=teaching.temperature, boundaries=boundaries, **said)
+    except BadInput as error:
+        raise BadInput(f"teaching.{error}") from error
+
+
+def peers_of(teaching: Teaching) -> Peers:
+    """How peers teach each other, wherever there are some."""
+    from understudy.teaching import Labels
+    from understudy.teaching.peers import Peers
+
+    return Peers(method=Labels(), **teaching.peers.model_dump())
+
+
+def _settings(teaching: Teaching) -> dict[str, Any]:
+    weights = teaching.teacher_weights
+    return {
+        **teaching.model_dump(include=_SETTINGS),
+        "teacher_weights": None if weights is None else tuple(weights),
+    }
+
+
+def matching_of(
+    recipe: Recipe, teaching: Teaching, *, student: Network, teacher: Network, dataset: Dataset
+) -> Matching:
+    """Which layers are matched, and how; found by looking at both networks where the recipe does not say.
+
+    Raises:
+        BadInput: a layer that is not there, or maps that do not fit.
+    """
+    from understudy.ladder.additions import Matching
+    from understudy.models.features import check_layers, check_pairs, matched
+
+    section = teaching.sparse_codes
+    assert section is not None
+    shapes = {"student": _layers(student, dataset), "teacher": _layers(teacher, dataset)}
+    try:
+        if section.layers is None:
+            pairs = matched(shapes["student"], shapes["teacher"])
+        else:
+            pairs = dict(section.layers)
+            check_layers(pairs.keys(), shapes["student"], whose=f"the student {student.label}")
+            check_layers(pairs.values(), shapes["teacher"], whose=f"the teacher {teacher.label}")
+            check_pairs(pairs, shapes["student"], shapes["teacher"])
+    except BadInput as error:
+        raise BadInput(f"teaching.sparse_codes.layers: {error}") from error
+    return Matching(
+        pairs=tuple(pairs.items()),
+        training=codes_training_of(recipe, section),
+        dictionary_training=dictionary_training_of(recipe, section),
+        **section.model_dump(include={"atoms", "sparsity", "labels", "local_logits"}),
+    )
+
+
+def _layers(network: Network, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    from understudy.models.features import layer_shapes
+
+    if network.file is not None:
+        raise BadInput(
+            f"the teacher is the file {network.file}, whose layers cannot be looked at: give the network by name with its "
+            f"weights."
+        )
+    with torch.random.fork_rng(devices=[]):
+        model = network.build(dataset)
+    height, width = network.arguments(dataset)["size"]
+    return layer_shapes(model, channels=dataset.channels, size=(height, width))
+
+
+# --- what goes together -------------------------------------------------------------------------------------------
+
+
+def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: bool) -> None:
+    """Whether the parts of a teaching fit each other and the rest of the recipe.
+
+    Args:
+        recipe: as it stands.
+        teaching: of the recipe, or of one stage.
+        path: where it stands, such as ``teaching``.
+        teachers: whether somebody teaches.
+    """
+    curriculum = teaching.curriculum
+    for part in ("balance", "sparse_codes"):
+        if getattr(teaching, part) is not None and not teachers:
+            raise BadInput(f"{path}.{part} is about what teachers say, and nobody teaches: leave it out.")
+    if curriculum is not None:
+        if curriculum.score in ("gap", "teacher") and not teachers:
+            raise BadInput(
+                f"{path}.curriculum.score {curriculum.score} needs a teacher, and nobody teaches. Without one: loss, "
+                f"confidence or random."
+            )
+        if recipe.training.sampling != "instance":
+            raise BadInput(
+                f"{path}.curriculum and training.sampling {recipe.training.sampling} both say which samples come: choose one."
+            )
+        if recipe.structure is not None:
+            raise BadInput(f"{path}.curriculum does not go with structure: learn the structure first.")
+        method_of(teaching, teachers=teachers)
+    if teaching.sparse_codes is not None:
+        if recipe.structure is not None:
+            raise BadInput(
+                f"{path}.sparse_codes does not go with structure, which begins with weights of its own: choose one."
+            )
+        codes_training_of(recipe, teaching.sparse_codes)
+        dictionary_training_of(recipe, teaching.sparse_codes)
+
+
+def check_short(recipe: Recipe) -> None:
+    """The teaching of a ladder by shape."""
+    assert recipe.models is not None
+    shape, student, parts = recipe.ladder.shape, recipe.models.student, added(recipe.teaching)
+    check_teaching(recipe, recipe.teaching, path="teaching", teachers=shape not in ("scratch", "peers"))
+    if shape in ("paths", "pacemaker") and (parts or (student is not None and student.peers)):
+        what = parts[0] if parts else "models.student.peers"
+        raise BadInput(f"{what} does not go with shape: {shape}; take direct, chain or dense.")
+    for control, part in (
+        ("balanced_labels", "balance"),
+        ("curriculum_reverse", "curriculum"),
+        ("curriculum_random", "curriculum"),
+        ("hints", "sparse_codes"),
+    ):
+        if control in recipe.controls and part not in parts:
+            raise BadInput(f"controls: {control} goes with teaching.{part}, and this recipe has none.")
+    has_peers = shape == "peers" or (student is not None and student.peers is not None)
+    if "peers_alone" in recipe.controls and not has_peers:
+        raise BadInput("controls: peers_alone goes with shape: peers, and this recipe has none.")
+    if has_peers:
+        _check_peers(recipe)
+
+
+def _check_peers(recipe: Recipe) -> None:
+    assert recipe.models is not None
+    student = recipe.models.student
+    if recipe.structure is not None:
+        raise BadInput("structure does not go with peers, which begin with weights of their own: choose one.")
+    if recipe.teaching.sparse_codes is not None:
+        raise BadInput(
+            "teaching.sparse_codes finds the weights that a student begins with, and peers begin with their own: choose one."
+        )
+    if student is not None and (student.start is not None or student.pretrained):
+        raise BadInput(
+            "models.student has peers, which begin with weights of their own: leave out start and pretrained."
+        )
