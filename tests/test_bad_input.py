@@ -98,7 +98,7 @@ def test_signals_that_another_version_kept(here: Path, refusal: Refusal, command
         ("models.student.widht=1", "models.student.widht is no key. "),
         (
             "ladder.shape=dnese",
-            "ladder.shape is \"dnese\"; it can be scratch, direct, chain, dense, paths, pacemaker. Did you mean 'dense'?",
+            "ladder.shape is \"dnese\"; it can be scratch, direct, chain, dense, paths, pacemaker, peers. Did you mean 'dense'?",
         ),
         (
             "training.optimizer=sdg",

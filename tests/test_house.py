@@ -224,12 +224,14 @@ def test_a_method_knows_no_optimiser_no_store_and_no_recipe() -> None:
     assert {room(one.whom) for one in mine if one.own} <= {
         "teaching",
         "structure",  # what its penalty is about
+        "models",  # the form of a network of peers, names of layers
         "losses",
         "errors",
         "randomness",
         "data",
     }
-    assert all(one.typing for one in mine if one.own and room(one.whom) == "data"), "a type, nothing more"
+    used = {one.whom for one in mine if one.own and room(one.whom) == "data" and not one.typing}
+    assert used <= {"data.ordering"}, "types, and the order of samples"
     for name, path in modules().items():
         if room(name) == "teaching":
             assert not re.search(r"\btorch\.optim\b", path.read_text("utf-8")), name

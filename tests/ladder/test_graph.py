@@ -379,6 +379,7 @@ TRAININGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gamma": (0.2, {"schedule": "step"}),
     "clip": (1.0, {}),
     "label_smoothing": (0.1, {}),
+    "sampling": ("balanced", {}),
     "ema": (0.99, {}),
     "accumulate": (2, {}),
     "precision": ("bf16", {}),

@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy.losses import hard_label_loss
 from understudy.losses.peers import (
     ema_factor,
     ensemble_to_peers_loss,
     mean_teachers_to_peers_loss,
-    peer_loss_terms,
-    peers_hard_loss,
     ramp,
 )
 
-NAMES = ["ensemble_hard", "peers_hard", "ensemble_soft", "mean_teachers_soft"]
+NAMES = ["ensemble_soft", "mean_teachers_soft"]
+
+
+def terms_of(z: Tensor, z_e: Tensor, z_t: Tensor, *, temperature: float) -> dict[str, Tensor]:
+    return {
+        "ensemble_soft": ensemble_to_peers_loss(z, z_e, temperature=temperature),
+        "mean_teachers_soft": mean_teachers_to_peers_loss(z, z_t, temperature=temperature),
+    }
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -38,15 +42,11 @@ def divergence(teacher: NDArray[np.float64], student: NDArray[np.float64], tempe
     return temperature**2 * float((np.exp(log_p) * (log_p - log_q)).sum())
 
 
-def by_hand(
-    z: Tensor, z_e: Tensor, z_t: Tensor, labels: Tensor, temperature: float
-) -> dict[str, list[float]]:
-    peers, ensemble, means, y = z.numpy(), z_e.numpy(), z_t.numpy(), labels.tolist()
+def by_hand(z: Tensor, z_e: Tensor, z_t: Tensor, temperature: float) -> dict[str, list[float]]:
+    peers, ensemble, means = z.numpy(), z_e.numpy(), z_t.numpy()
     m, batch, _ = peers.shape
     found: dict[str, list[float]] = {name: [] for name in NAMES}
     for b in range(batch):
-        found["ensemble_hard"].append(-log_softmax(ensemble[b])[y[b]])
-        found["peers_hard"].append(sum(-log_softmax(peers[j, b])[y[b]] for j in range(m)))
         found["ensemble_soft"].append(
             sum(divergence(ensemble[b], peers[j, b], temperature) for j in range(m))
         )
@@ -65,42 +65,22 @@ def by_hand(
 @pytest.mark.parametrize("m", [2, 3, 5])
 def test_equals_the_sums_written_by_hand(m: int, temperature: float) -> None:
     z, z_e, z_t = drawn(m, 6, 5), drawn(6, 5, seed=1), drawn(m, 6, 5, seed=2)
-    labels = torch.tensor([0, 1, 2, 3, 4, 2])
-    terms = peer_loss_terms(z, z_e, z_t, labels, temperature=temperature)
-    expected = by_hand(z, z_e, z_t, labels, temperature)
+    terms = terms_of(z, z_e, z_t, temperature=temperature)
+    expected = by_hand(z, z_e, z_t, temperature)
     assert list(terms) == NAMES
     for name, values in terms.items():
         torch.testing.assert_close(
             values, torch.tensor(expected[name], dtype=torch.float64), rtol=1e-7, atol=1e-9
         )
-    single = peer_loss_terms(z.float(), z_e.float(), z_t.float(), labels, temperature=temperature)
+    single = terms_of(z.float(), z_e.float(), z_t.float(), temperature=temperature)
     for name, values in single.items():
         torch.testing.assert_close(values.tolist(), expected[name], rtol=1e-4, atol=1e-4)
-
-
-def test_the_sum_of_all_is_the_formula_for_three_peers() -> None:
-    z, z_e, z_t, labels = (
-        drawn(3, 4, 5),
-        drawn(4, 5, seed=1),
-        drawn(3, 4, 5, seed=2),
-        torch.tensor([0, 1, 2, 4]),
-    )
-    w = ramp(40, length=80)
-    terms = peer_loss_terms(z, z_e, z_t, labels, temperature=3.0)
-    total = (
-        terms["ensemble_hard"]
-        + terms["peers_hard"]
-        + w * (terms["ensemble_soft"] + terms["mean_teachers_soft"])
-    )
-    hand = by_hand(z, z_e, z_t, labels, 3.0)
-    expected = sum(np.array(hand[name]) * (w if name.endswith("soft") else 1) for name in NAMES)
-    torch.testing.assert_close(total.mean().item(), float(np.mean(expected)))
 
 
 def test_soft_terms_are_zero_at_agreement() -> None:
     agreed = drawn(8, 10)
     z = agreed + torch.tensor([0.0, 3.0, -1.0], dtype=torch.float64).view(3, 1, 1)
-    terms = peer_loss_terms(z, agreed, z.flip(0), torch.zeros(8).long(), temperature=3.0)
+    terms = terms_of(z, agreed, z.flip(0), temperature=3.0)
     for name in ("ensemble_soft", "mean_teachers_soft"):
         torch.testing.assert_close(terms[name], torch.zeros(8, dtype=torch.float64), atol=1e-12, rtol=0)
 
@@ -123,10 +103,10 @@ def test_a_peer_is_not_taught_by_its_own_mean() -> None:
 
 
 def test_the_order_of_the_peers_does_not_matter() -> None:
-    z, z_e, z_t, labels = drawn(4, 6, 5), drawn(6, 5, seed=1), drawn(4, 6, 5, seed=2), torch.arange(6) % 5
+    z, z_e, z_t = drawn(4, 6, 5), drawn(6, 5, seed=1), drawn(4, 6, 5, seed=2)
     order = [2, 0, 3, 1]
-    terms = peer_loss_terms(z, z_e, z_t, labels, temperature=3.0)
-    again = peer_loss_terms(z[order], z_e, z_t[order], labels, temperature=3.0)
+    terms = terms_of(z, z_e, z_t, temperature=3.0)
+    again = terms_of(z[order], z_e, z_t[order], temperature=3.0)
     for name in NAMES:
         torch.testing.assert_close(terms[name], again[name])
 
@@ -141,8 +121,7 @@ def test_gradients_flow_only_where_they_should() -> None:
     z, z_e, z_t = (
         one.requires_grad_() for one in (drawn(3, 4, 5), drawn(4, 5, seed=1), drawn(3, 4, 5, seed=2))
     )
-    labels = torch.tensor([0, 1, 2, 4])
-    terms = peer_loss_terms(z, z_e, z_t, labels, temperature=3.0)
+    terms = terms_of(z, z_e, z_t, temperature=3.0)
 
     def reaches(name: str, tensor: Tensor) -> bool:
         if not terms[name].requires_grad:
@@ -150,41 +129,30 @@ def test_gradients_flow_only_where_they_should() -> None:
         (slope,) = torch.autograd.grad(terms[name].sum(), tensor, retain_graph=True, allow_unused=True)
         return slope is not None and bool(slope.abs().sum() > 0)
 
-    assert [name for name in NAMES if reaches(name, z)] == NAMES[1:]
-    assert [name for name in NAMES if reaches(name, z_e)] == ["ensemble_hard"]
-    assert [name for name in NAMES if reaches(name, z_t)] == []
+    assert [name for name in NAMES if reaches(name, z)] == NAMES
+    assert [name for name in NAMES if reaches(name, z_e) or reaches(name, z_t)] == []
 
 
 def test_the_gradient_is_that_of_the_values() -> None:
     z, z_e, z_t = drawn(3, 2, 4).requires_grad_(), drawn(2, 4, seed=1), drawn(3, 2, 4, seed=2)
-    labels = torch.tensor([0, 3])
 
     def total(peers: Tensor) -> Tensor:
-        return torch.stack(list(peer_loss_terms(peers, z_e, z_t, labels, temperature=3.0).values())).sum(0)
+        return torch.stack(list(terms_of(peers, z_e, z_t, temperature=3.0).values())).sum(0)
 
     assert torch.autograd.gradcheck(total, (z,))
-
-
-def test_the_hard_terms_are_the_ordinary_ones_and_an_unlabelled_example_has_none() -> None:
-    z, labels = drawn(3, 4, 5), torch.tensor([0, -1, 2, 4])
-    loss = peers_hard_loss(z, labels)
-    torch.testing.assert_close(loss, sum(hard_label_loss(one, labels) for one in z))
-    assert loss[1] == 0
 
 
 def test_nothing_that_is_given_is_changed() -> None:
     given_ones = drawn(3, 4, 5), drawn(4, 5, seed=1), drawn(3, 4, 5, seed=2)
     before = [one.clone() for one in given_ones]
-    peer_loss_terms(*given_ones, torch.tensor([0, 1, 2, 4]), temperature=3.0)
+    terms_of(*given_ones, temperature=3.0)
     assert all(torch.equal(one, kept) for one, kept in zip(given_ones, before, strict=True))
 
 
 def test_wrong_shapes_are_named() -> None:
-    z, labels = torch.zeros(3, 4, 5), torch.zeros(4).long()
+    z = torch.zeros(3, 4, 5)
     with pytest.raises(ValueError, match=r"of one peer or more; got \(4, 5\)"):
-        peers_hard_loss(torch.zeros(4, 5), labels)
-    with pytest.raises(ValueError, match=r"labels are \(batch,\); got \(12,\) for 4 examples"):
-        peers_hard_loss(z, torch.zeros(12).long())
+        ensemble_to_peers_loss(torch.zeros(4, 5), torch.zeros(4, 5), temperature=3.0)
     with pytest.raises(ValueError, match=r"ensemble_logits \(batch, classes\); got \(3, 4, 5\) and \(4, 6\)"):
         ensemble_to_peers_loss(z, torch.zeros(4, 6), temperature=3.0)
     with pytest.raises(ValueError, match=r"both \(peers, batch, classes\); got \(3, 4, 5\) and \(2, 4, 5\)"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.ladder.tiny import same_tensors
 from torch import Tensor, nn
 
 from understudy.errors import BadInput
@@ -200,6 +201,7 @@ def test_every_family_parts_at_every_stage(name: str) -> None:
         with torch.no_grad():
             torch.testing.assert_close(model.peer(0, pixels)[0], expected)
         assert not any(key == split or key.startswith(f"{split}.") for key in model.trunk.state_dict())
+        assert same_tensors(weights_of_peer(model.state_dict()), kept)
         own = [key for key in kept if key == split or key.startswith(f"{split}.")]
         assert all(key in model.peers[1].state_dict() for key in own)
         if split in stages:  # the later they part, the more is shared

@@ -163,7 +163,7 @@ def test_what_is_wrong_with_a_networks_training_is_said_with_its_whole_path(sett
     [
         (
             "ladder.stages.1.teaching.temprature=2",
-            "ladder.stages.1.teaching.temprature is no key. Possible: temperature, soft_weight, combine, hard_terms, kl_reduction, teacher_weights. Did you mean 'temperature'?",
+            "ladder.stages.1.teaching.temprature is no key. Possible: temperature, soft_weight, combine, hard_terms, kl_reduction, teacher_weights, balance, curriculum, sparse_codes, peers. Did you mean 'temperature'?",
         ),
         (
             "ladder.stages.1.teaching.temperature=0",
@@ -355,11 +355,11 @@ def test_an_unknown_compat_is_refused() -> None:
         ("models.assistants.0.widht=2", "models.assistants.0.widht is no key."),
         (
             "ladder.shape=denes",
-            "ladder.shape is \"denes\"; it can be scratch, direct, chain, dense, paths, pacemaker. Did you mean 'dense'?",
+            "ladder.shape is \"denes\"; it can be scratch, direct, chain, dense, paths, pacemaker, peers. Did you mean 'dense'?",
         ),
         (
             "controls=[scratch, dircet]",
-            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense, uniform, structure_alone, label_smoothing, early_teacher, mean_teachers, logit_std, dkd. Did you mean 'direct'?",
+            "controls.1 is \"dircet\"; it can be scratch, direct, direct_long, chain, dense, uniform, structure_alone, peers_alone, balanced_labels, curriculum_reverse, curriculum_random, hints, label_smoothing, early_teacher, mean_teachers, logit_std, dkd. Did you mean 'direct'?",
         ),
         (
             "models.student.name=resnet20",

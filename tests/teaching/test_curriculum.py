@@ -38,6 +38,7 @@ from understudy.store.keys import hash_of_tensors
 from understudy.teaching import Beginning, Labels, Method, SoftTargets, Step, Survey
 from understudy.teaching.around import Around
 from understudy.teaching.curriculum import Curriculum
+from understudy.teaching.structure_search import StructureSearch
 from understudy.training import checkpoint
 
 SAMPLES, CLASSES = 24, 4
@@ -597,6 +598,23 @@ def test_methods_around_it_pass_everything_on(tmp_path: Path) -> None:
     assert same_tensors(weights(one), weights(other))
     assert same_tensors(dict(one.artefacts), dict(other.artefacts))
     assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+
+
+def test_a_search_for_a_structure_around_it_is_stopped_and_goes_on_as_well(tmp_path: Path) -> None:
+    inner = Curriculum(method=SoftTargets(), score="loss")
+    search = StructureSearch(method=inner, strength=0.5, epochs=5, channels=1, size=(8, 8))
+    said: dict[str, Any] = {"build": normalised, "method": search, "count": 1, "said": training(epochs=5)}
+    whole = trained(tmp_path / "whole", **said)
+    for asked in (6, 5):  # in the middle of phases
+        with pytest.raises(Interrupted, match="stopped in epoch"):
+            trained(tmp_path / "parts", stop=Stop(asked), **said)
+    parts = trained(tmp_path / "parts", **said)
+    assert set(whole.metrics) == {"taught", "curriculum", "alive"}
+    assert parts.metrics == whole.metrics
+    assert same_tensors(weights(parts), weights(whole))
+    assert same_tensors(dict(parts.artefacts), dict(whole.artefacts))
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    assert sorted(whole.artefacts["curriculum.order0"].tolist()) == list(range(40))
 
 
 def test_samples_without_a_label_are_shown_too(tmp_path: Path) -> None:

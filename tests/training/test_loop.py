@@ -23,11 +23,11 @@ from understudy.data import Dataset, Split
 from understudy.data.batches import batch_of
 from understudy.data.dataset import MemoryImages
 from understudy.data.views import PLAIN, View, ViewPolicy, Views
-from understudy.errors import Interrupted, StageFailed
+from understudy.errors import BadInput, Interrupted, StageFailed
 from understudy.models.preprocessing import Preprocessing
 from understudy.store.files import CannotWrite
 from understudy.tasks import Classification
-from understudy.teaching import Labels, Method, Needs, SoftTargets, Step, Stochastic
+from understudy.teaching import Beginning, Labels, Method, Needs, SoftTargets, Step, Stochastic, Survey
 from understudy.training import Training, checkpoint, loop
 from understudy.training.clock import Progress
 from understudy.training.loop import Trained, fit
@@ -419,6 +419,287 @@ def test_every_epoch_is_a_view_of_its_own_every_copy_another_and_the_plain_batch
         assert torch.equal(step.plain.pixels, batch_of(DATA.train, PLAIN, index).pixels)
         assert not torch.equal(step.batches[0].pixels, step.batches[1].pixels)
     assert {step.epoch for step in looks} == {0, 1}
+
+
+# ------------------------------------------------------------------------------------------ what a method can ask for
+class Beginner(Labels):
+    """Notes its beginning, and draws from torch's generator in it."""
+
+    def __init__(self, drawn: int = 0, needs: Needs | None = None) -> None:
+        self.drawn, self.asked = drawn, needs or Needs()
+        self.beginnings: list[Beginning] = []
+        self.layer: nn.Module = nn.Identity()
+
+    def for_stage(self, *, teachers: int) -> Method:
+        return self
+
+    def needs(self) -> Needs:
+        return self.asked
+
+    def begin(self, beginning: Beginning) -> None:
+        self.beginnings.append(beginning)
+        torch.rand(self.drawn)
+        self.layer = nn.Linear(3, 2)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"layer": self.layer}
+
+
+def test_a_method_learns_of_its_stage_before_the_first_step(tmp_path: Path) -> None:
+    needs = Needs(features=("features.pool1", "flatten"), teacher_features=((), ("1",)))
+    method = Beginner(needs=needs)
+    handed = [{"one": torch.ones(1)}, {}]
+    trained(tmp_path / "a", normalised, method, count=2, said=training(epochs=1), seed=4, handed=handed)
+    (beginning,) = method.beginnings
+    assert isinstance(beginning.model, nn.Module)
+    assert np.array_equal(beginning.labels, DATA.train.labels)
+    assert (beginning.classes, beginning.epochs, beginning.seed) == (4, 1, 4)
+    assert beginning.shapes == {"features.pool1": (8, 4, 4), "flatten": (32,)}
+    assert beginning.teacher_shapes == [{}, {"1": (8,)}]
+    assert beginning.handed == handed
+    nobody = Beginner(needs=Needs(features=("flatten", "nowhere")))
+    with pytest.raises(BadInput, match="nowhere"):
+        trained(tmp_path / "b", normalised, nobody)
+    assert nobody.beginnings[0].handed is None
+    assert nobody.beginnings[0].shapes == {"flatten": (32,)}  # the method says what is missing
+
+
+def test_what_a_method_draws_as_it_begins_depends_on_the_seed_alone_and_shifts_no_other_draw(
+    tmp_path: Path,
+) -> None:
+    runs = []
+    for number, (seed, drawn) in enumerate(((0, 0), (0, 0), (1, 0), (0, 5))):
+        method = Beginner(drawn)
+        torch.rand(number)  # whatever came before
+        done = trained(tmp_path / str(number), dropping, method, seed=seed)
+        runs.append((weights(done), dict(done.artefacts)))
+    plainly = trained(tmp_path / "plain", dropping)
+    assert same_tensors(runs[0][1], runs[1][1])
+    assert not same_tensors(runs[0][1], runs[2][1])
+    assert not same_tensors(runs[0][1], runs[3][1])
+    assert same_tensors(runs[0][0], weights(plainly))  # dropout draws as without
+    assert same_tensors(runs[0][0], runs[3][0])
+
+
+def test_modules_are_kept_as_artefacts_unless_said_otherwise(tmp_path: Path) -> None:
+    method = Beginner()
+    done = trained(tmp_path, plain, method)
+    assert set(done.artefacts) == {"layer.weight", "layer.bias"}
+    assert torch.equal(done.artefacts["layer.weight"], method.layer.weight)  # type: ignore[arg-type]
+    assert not done.artefacts["layer.weight"].requires_grad
+    assert dict(trained(tmp_path / "none").artefacts) == {}
+
+
+class Turning(Labels):
+    """Shows the batches from the last to the first, and only some of them where it is told to."""
+
+    def __init__(self, drop: int = 0) -> None:
+        self.drop = drop
+        self.seen: list[tuple[int, list[int]]] = []
+
+    def for_stage(self, *, teachers: int) -> Method:
+        return self
+
+    def order(self, epoch: int, usual: list[Any]) -> list[Any]:
+        return usual[::-1][self.drop :]
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        self.seen.append((step.epoch, step.batch.index.tolist()))
+        return super().loss(step)
+
+
+def test_a_method_may_say_which_samples_each_batch_has(tmp_path: Path) -> None:
+    seen: list[tuple[int, list[int]]] = []
+    note = Watching(before=lambda step: seen.append((step.epoch, step.batch.index.tolist())))
+    trained(tmp_path / "a", method=note)
+    turning = Turning()
+    trained(tmp_path / "b", method=turning)
+    assert turning.seen == [*seen[:3][::-1], *seen[3:][::-1]]
+    with pytest.raises(AssertionError, match="keeps the number of batches"):
+        trained(tmp_path / "c", method=Turning(drop=1))
+
+
+def test_uneven_batches_in_another_order_weigh_by_their_samples_too(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a", said=training(batch_size=40, epochs=3))
+    parts = trained(tmp_path / "b", method=Turning(), said=training(batch_size=24, accumulate=2, epochs=3))
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_the_network_that_a_method_delivers_is_looked_at_and_the_result(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    own = plain()
+
+    class Delivering(Labels):
+        def for_stage(self, *, teachers: int) -> Method:
+            return self
+
+        def delivered(self, model: nn.Module) -> nn.Module:
+            return own
+
+    done = trained(tmp_path, method=Delivering(), said=training(ema=0.5))
+    assert done.model is own
+    pixels = torch.from_numpy(DATA.validation.images.fetch(np.arange(8))).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        right = (own(PREPARED(pixels)).argmax(1).numpy() == DATA.validation.labels).mean()
+    assert [line["validation"] for line in log_of(tmp_path)] == [{"accuracy": right}] * 2
+
+
+class Frozen(Labels):
+    """Trains nothing of the student."""
+
+    @property
+    def trains_student(self) -> bool:
+        return False
+
+    def __init__(self) -> None:
+        self.layer = nn.Linear(4, 4)
+        self.modes: list[bool] = []
+
+    def for_stage(self, *, teachers: int) -> Method:
+        return self
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"layer": self.layer}
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        answer = step.student(step.batch)
+        self.modes.append(answer.requires_grad)
+        hard = step.hard_loss(self.layer(answer), step.batch)
+        return {"total": hard, "hard": hard}
+
+
+def test_a_student_that_is_not_trained_stays_as_it_is_and_the_methods_modules_learn(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before = normalised().state_dict()
+    method = Frozen()
+    began = {name: tensor.clone() for name, tensor in method.layer.state_dict().items()}
+    done = trained(tmp_path, normalised, method, said=training(weight_decay=0.5, ema=0.5))
+    assert same_tensors(weights(done), before)
+    assert not same_tensors(dict(method.layer.state_dict()), began)
+    assert method.modes == [False] * 6
+
+
+def test_layers_that_someone_froze_stay_frozen(tmp_path: Path) -> None:
+    def half() -> nn.Module:
+        model = plain()
+        model[1].requires_grad_(False)  # type: ignore[index]
+        return model
+
+    torch.manual_seed(1)
+    before = plain().state_dict()
+    after = weights(trained(tmp_path, half, said=training(weight_decay=0.5)))
+    assert {name for name in before if torch.equal(before[name], after[name])} == {"1.weight", "1.bias"}
+
+
+def test_features_come_with_the_answer_of_the_same_pass(tmp_path: Path) -> None:
+    looked: list[tuple[Tensor, Mapping[str, Tensor], nn.Module, Tensor]] = []
+
+    class Looking(Labels):
+        def for_stage(self, *, teachers: int) -> Method:
+            return self
+
+        def needs(self) -> Needs:
+            return Needs(features=("1", "2"))
+
+        def begin(self, beginning: Beginning) -> None:
+            self.model = beginning.model
+
+        def loss(self, step: Step) -> dict[str, Tensor]:
+            output, found = step.student_features(step.batch)
+            copied = small_network(classes=4, channels=1, size=(8, 8))
+            copied.load_state_dict(self.model.state_dict())
+            looked.append((output.detach(), found, copied, step.batch.pixels))
+            hard = step.hard_loss(output, step.batch)
+            return {"total": hard, "hard": hard}
+
+    done = trained(tmp_path / "a", method=Looking())
+    assert len(looked) == 6
+    for output, found, model, pixels in looked:
+        flat = PREPARED(pixels).flatten(1)
+        first = F.linear(flat, model[1].weight, model[1].bias)  # type: ignore[index]
+        assert list(found) == ["1", "2"]
+        torch.testing.assert_close(found["1"], first)
+        torch.testing.assert_close(found["2"], first.relu())
+        torch.testing.assert_close(output, model(PREPARED(pixels)))
+        assert found["1"].requires_grad
+    usual = trained(tmp_path / "b")
+    assert same_tensors(weights(done), weights(usual))  # looking changes nothing
+    assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+    assert not any(module._forward_hooks for module in done.model.modules())  # and leaves nothing
+
+
+def test_a_method_may_run_parts_of_the_student_and_say_what_it_answered(tmp_path: Path) -> None:
+    class Running(Labels):
+        def for_stage(self, *, teachers: int) -> Method:
+            return self
+
+        def begin(self, beginning: Beginning) -> None:
+            self.model = beginning.model
+
+        def loss(self, step: Step) -> dict[str, Tensor]:
+            answer = step.run(self.model, step.batch).float()
+            step.answered(step.batch, answer)
+            hard = step.hard_loss(answer, step.batch)
+            return {"total": hard, "hard": hard}
+
+    one = trained(tmp_path / "a", dropping, Running())
+    other = trained(tmp_path / "b", dropping)
+    assert same_tensors(weights(one), weights(other))
+    assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+    assert log_of(tmp_path / "a")[0]["train"].keys() == {"accuracy"}
+
+
+def test_a_survey_answers_all_training_images_as_they_are_and_changes_nothing(tmp_path: Path) -> None:
+    found: list[tuple[str, Tensor, Tensor, dict[str, Tensor]]] = []
+
+    class Surveying(SoftTargets):
+        def begin(self, beginning: Beginning) -> None:
+            self.model = beginning.model
+
+        def on_epoch(self, epoch: int, survey: Survey) -> None:
+            state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            found.append((survey.fingerprint(), survey.student(), survey.teachers([1, 0]), state))
+
+    said = {"policy": AUGMENTED, "count": 2, "said": training(epochs=3)}
+    one = trained(tmp_path / "a", dropping, Surveying(), **said)
+    other = trained(tmp_path / "b", dropping, SoftTargets(), **said)
+    assert same_tensors(weights(one), weights(other))
+    assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+    pixels = PREPARED(torch.from_numpy(DATA.train.images.fetch(np.arange(40))).permute(0, 3, 1, 2))
+    taught = [teacher.load() for teacher in reversed(teachers(2))]
+    assert len({fingerprint for fingerprint, *_ in found}) == 3
+    for fingerprint, student, said_of, state in found:
+        model = dropping()
+        model.load_state_dict(state)
+        with torch.no_grad():
+            torch.testing.assert_close(student, model.eval()(pixels))
+            for answer, network_of in zip(said_of, taught, strict=True):
+                expected = network_of.eval()(pixels)
+                torch.testing.assert_close(answer, (expected - expected.mean(1, keepdim=True)).half().float())
+        assert len(fingerprint) == 16
+        assert int(fingerprint, 16) >= 0
+
+
+def test_a_step_made_by_hand_says_what_it_cannot_do() -> None:
+    step = Step(
+        number=0,
+        epoch=0,
+        seed=0,
+        batches=(),
+        student=lambda batch: None,
+        hard_loss=lambda output, batch: torch.zeros(()),
+        teacher_logits=lambda which, batch: torch.zeros(()),
+    )
+    batch = batch_of(DATA.train, PLAIN, np.arange(2))
+    for ask in (
+        partial(step.student_features, batch),
+        partial(step.teacher_features, 0, batch),
+        partial(step.run, always, batch),
+        partial(step.answered, batch, torch.zeros(2, 4)),
+    ):
+        with pytest.raises(RuntimeError, match="did not provide what the method asks for"):
+            ask()
 
 
 # ----------------------------------------------------------------------------------------------------- unlabelled

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from understudy.data import Dataset, MemoryImages, Split
-from understudy.data.batches import Batch
+from understudy.data.batches import Batch, batch_of
+from understudy.data.views import PLAIN
+from understudy.errors import BadInput, Interrupted
 from understudy.models.preprocessing import Preprocessing
+from understudy.store import Store
+from understudy.store.signals import SignalFiles
 from understudy.training import Training
 from understudy.training.signals import Signals
 from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
@@ -64,9 +70,10 @@ FLOAT32 = Training(precision="fp32", device="cpu")
 
 
 def frozen(
-    *teachers: Teacher | Lookup, signals: Signals = EXACT, training: Training = FLOAT32
+    *teachers: Teacher | Lookup, signals: Signals = EXACT, training: Training = FLOAT32, **more: Any
 ) -> FrozenTeachers:
-    return FrozenTeachers(teachers, dataset=DATA, views=[], training=training, signals=signals)
+    said = {"dataset": DATA, "views": [], **more}
+    return FrozenTeachers(teachers, training=training, signals=signals, **said)
 
 
 def teacher_of(model: nn.Module, preprocessing: Preprocessing = USUAL) -> Teacher:
@@ -257,3 +264,183 @@ def test_what_is_kept_of_an_answer_is_what_a_live_teacher_gives() -> None:
 
 def test_no_teachers_are_possible() -> None:
     assert len(frozen()) == 0
+
+
+# --------------------------------------------------------------------------------------- all plain images, and layers
+def many(samples: int = 300) -> Dataset:
+    pixels = np.random.default_rng(0).integers(0, 256, (samples, 6, 6, 1)).astype(np.uint8)
+    labels = np.zeros(samples, np.int64)
+    return replace(DATA, train=Split(images=MemoryImages(pixels), labels=labels))
+
+
+def whole(dataset: Dataset) -> Batch:
+    return batch_of(dataset.train, PLAIN, np.arange(len(dataset.train)))
+
+
+@pytest.mark.parametrize("signals", [EXACT, Signals(), Signals(top_k=2)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_answers_to_all_plain_images_are_the_bits_of_any_other_answer(
+    signals: Signals, precision: Literal["fp32", "bf16"]
+) -> None:
+    said = {"signals": signals, "training": replace(FLOAT32, precision=precision), "dataset": many()}
+    found = frozen(*three(), **said).plain([0, 1, 2])
+    assert found.shape == (3, 300, 5)
+    assert found.dtype == torch.float32
+    assert found.device.type == "cpu"
+    batch = whole(many())
+    assert torch.equal(found, frozen(*three(), **said).logits([0, 1, 2], batch))
+
+
+def test_answers_to_all_plain_images_are_those_that_are_kept_in_bulk(tmp_path: Path) -> None:
+    signals = Signals()
+    Store(tmp_path).prepare()
+
+    def heard(*, live: bool) -> FrozenTeachers:
+        made = []
+        for position, teacher in enumerate(three()):
+            files = SignalFiles(
+                store=Store(tmp_path),
+                key=f"{position:040x}",
+                definition={"teacher": position},
+                samples=300,
+                row_bytes=signals.row_bytes(classes=5),
+            )
+            made.append(teacher if live else replace(teacher, kept=files))
+        return frozen(*made, signals=signals, dataset=many(), views=[PLAIN])
+
+    with heard(live=False) as kept, heard(live=True) as live:
+        in_bulk = kept.logits([0, 1, 2], whole(many()))  # the view is the plain one: kept
+        assert torch.equal(live.plain([0, 1, 2]), in_bulk)
+        assert torch.equal(kept.plain([2, 0]), in_bulk[[2, 0]])
+    assert list(tmp_path.rglob("view-*"))
+
+
+def test_plain_images_are_looked_at_once_and_by_those_who_are_asked() -> None:
+    ran: list[int] = []
+    loaded = Counter[int]()
+
+    def load(position: int) -> nn.Module:
+        loaded.update([position])
+        return Counting(ran)
+
+    ready = frozen(*(Teacher(load=partial(load, n), preprocessing=USUAL) for n in range(3)), dataset=many(40))
+    first = ready.plain([1])
+    looks = len(ran)
+    assert loaded == Counter({1: 1})
+    assert torch.equal(ready.plain([1])[0], first[0])
+    assert len(ran) == looks
+    both = ready.plain([2, 1])
+    assert loaded == Counter({1: 1, 2: 1})
+    assert torch.equal(both[1], first[0])
+
+
+def test_what_a_file_said_is_what_it_says_of_the_plain_images() -> None:
+    said = torch.randn(300, 5)
+    ready = frozen(Lookup(answers=said), three()[0], dataset=many())
+    torch.testing.assert_close(ready.plain([1, 0])[1], centred(said))
+
+
+def test_looking_at_the_plain_images_can_be_stopped() -> None:
+    ready = frozen(*three(), dataset=many(), stop=lambda: True)
+    with pytest.raises(Interrupted, match="stopped while teachers looked at the plain images"):
+        ready.plain([0])
+    assert ready.seen == {}
+
+
+def test_asking_for_plain_answers_draws_no_random_number() -> None:
+    ready = frozen(*three(), dataset=many(40))
+    ready.load([0, 1, 2])
+    before = torch.get_rng_state()
+    ready.plain([0, 1, 2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def hooked(teacher: Teacher, names: Sequence[str], batch: Batch) -> dict[str, Tensor]:
+    """What layers give, by hand."""
+    found: dict[str, Tensor] = {}
+    model = teacher.load().eval()
+    for name in names:
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: found.update({name: output.detach().clone()})
+        )
+    with torch.no_grad():
+        model(teacher.preprocessing(batch.pixels))
+    return found
+
+
+def fresh(seed: int, preprocessing: Preprocessing = USUAL) -> Teacher:
+    return Teacher(load=partial(made_model, seed), preprocessing=preprocessing)
+
+
+NAMES = ("0", "1", "4", "6")  # the convolution, its normalisation, the pooled map, the head
+
+
+def test_layers_give_what_a_hook_finds_there_and_nothing_is_folded() -> None:
+    ones = [fresh(0), fresh(1, OTHER), fresh(2, LARGER)]
+    ready = frozen(*ones, features=[NAMES, (), NAMES[1:]])
+    batch = made_batch()
+    for position, names in ((0, NAMES), (2, NAMES[1:])):
+        found, expected = ready.features(position, batch), hooked(ones[position], names, batch)
+        assert list(found) == list(names)
+        for name in names:
+            torch.testing.assert_close(found[name], expected[name])
+            assert found[name].dtype == torch.float32
+    # folded, the convolution would give what its normalisation does
+    found = ready.features(0, batch)
+    assert (found["0"] - found["1"]).abs().max() > 0.01
+    with pytest.raises(KeyError):
+        ready.features(1, batch)
+
+
+def test_the_shapes_of_layers_are_told_and_those_that_are_not_there_left_out() -> None:
+    ready = frozen(fresh(0), fresh(1), fresh(2, LARGER), features=[("0", "4", "99"), (), ("0",)])
+    assert ready.shapes() == [{"0": (4, 4, 4), "4": (4, 2, 2)}, {}, {"0": (4, 10, 10)}]
+    assert frozen(fresh(0)).shapes() == [{}]
+
+
+def test_features_take_part_in_a_backward_pass_and_have_no_gradient() -> None:
+    ready = frozen(fresh(0), features=[("0",)])
+    found = ready.features(0, made_batch())["0"]
+    assert not found.requires_grad
+    student = torch.zeros_like(found).requires_grad_()
+    (student * found).sum().backward()
+    assert torch.equal(student.grad, found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_looking_at_layers_changes_no_bit_of_a_teacher_and_draws_nothing(
+    precision: Literal["fp32", "bf16"],
+) -> None:
+    model = made_model(0).train()
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ready = frozen(teacher_of(model), features=[("0", "6")], training=replace(FLOAT32, precision=precision))
+    before = torch.get_rng_state()
+    for _ in range(3):
+        found = ready.features(0, made_batch())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+    assert all(tensor.dtype == torch.float32 for tensor in found.values())
+    exact = hooked(fresh(0), ("0", "6"), made_batch())
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, exact[name], atol=0.05 if precision == "bf16" else 1e-5, rtol=0.05)
+
+
+def test_building_a_teacher_that_is_looked_at_shifts_no_draw() -> None:
+    ready = frozen(fresh(0), features=[("0",)])
+    before = torch.get_rng_state()
+    ready.features(0, made_batch())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_answers_of_a_teacher_that_is_looked_at_are_as_before() -> None:
+    ready, batch = frozen(fresh(0), fresh(1), features=[("1",), ()]), made_batch()
+    ready.features(0, batch)
+    assert torch.equal(ready.logits([0, 1], batch), frozen(fresh(0), fresh(1)).logits([0, 1], batch))
+
+
+def test_a_list_of_answers_has_no_layers() -> None:
+    with pytest.raises(BadInput) as error:
+        frozen(Lookup(answers=torch.zeros(9, 5)), features=[("0",)])
+    assert str(error.value) == (
+        "a teacher is an array of logits, and what its layers give is asked for: give the network itself."
+    )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import compress, cost, deploy, doctor, layers, look, methods, run, schema, store
+from understudy.cli import compress, cost, deploy, doctor, layers, look, methods, paper, run, schema, store
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(compress.compress)
 app.command()(cost.cost)
 app.command()(layers.layers)
 app.command()(methods.methods)
+app.command()(paper.paper)
 app.command()(deploy.export)
 app.command()(deploy.latency)
 app.command()(doctor.doctor)

@@ -106,7 +106,7 @@ METHODS = (
         state="verified",
     ),
     Entry(
-        name="curriculum (instance-level sequence)",
+        name="curriculum (ISL)",
         recipe="teaching.curriculum, controls: curriculum_reverse, curriculum_random",
         does="an early snapshot of the student says in which order samples come",
         paper="Zhao et al. 2021, arXiv:2106.10885; abstract only",
@@ -164,14 +164,14 @@ def methods(
     if as_json:
         print(json.dumps({"version": VERSION, "methods": [asdict(entry) for entry in METHODS]}, indent=2))
         return
-    from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="Ways to teach", title_justify="left", show_lines=True)
-    for column in ("method", "in a recipe", "what it does", "paper", "state"):
-        table.add_column(column, overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
     for entry in METHODS:
-        table.add_row(entry.name, entry.recipe, entry.does, entry.paper, entry.state)
+        table.add_row(entry.name, entry.does)
+        table.add_row("", f"[dim]{entry.recipe} · {entry.paper} · {entry.state}[/dim]")
     console().print(table)
     console().print(
         "verified: formula and figures are tested against facts of the paper or its official code. our reading: less than "

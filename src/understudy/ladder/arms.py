@@ -25,6 +25,7 @@ class Material:
     Attributes:
         teacher: None where nobody teaches. assistants: largest first. student: of every arm.
         method: how the students and assistants of the shapes are taught.
+        labels: how a student is trained whom nobody teaches, in ``scratch`` and ``peers``.
         stochastic: of the last stage of ``dense``.
         costs: multiply-adds an image of each assistant and then the student, where ``direct_long`` matches those.
         reading: of ``pacemaker``.
@@ -41,6 +42,7 @@ class Material:
     assistants: Sequence[Rung] = ()
     student: Rung
     method: Method
+    labels: Method = field(default_factory=Labels)
     stochastic: Stochastic | None = None
     costs: Sequence[int] | None = None
     reading: Reading = "ensemble"
@@ -84,7 +86,7 @@ class Material:
     def together(self, name: str) -> list[Stage]:
         """``peers``: the student as several that share their first layers, without a teacher."""
         network = replace(self.student.network, peers=self.form)
-        return shapes.scratch(replace(self.student, network=network), name=name)
+        return shapes.scratch(replace(self.student, network=network), self.labels, name=name)
 
     def side_by_side(self) -> list[Stage]:
         """``peers_alone``: the same peers on the same trunk, which do not teach each other."""
@@ -105,7 +107,8 @@ class Material:
         """The ladder with another curriculum."""
         if self.curriculum is None:
             raise BadInput(f"the control {name} goes with teaching.curriculum: it has another order.")
-        other = replace(self, method=replace(self.curriculum, **said), curriculum=None)  # type: ignore[arg-type]
+        turned = replace(self.curriculum, **said)  # type: ignore[arg-type]
+        other = replace(self, method=turned, labels=turned, curriculum=None)
         return renamed(ARMS[self.shape](other), self.shape, name)
 
     def hinted(self) -> list[Stage]:
@@ -117,7 +120,7 @@ class Material:
 
 
 ARMS: dict[str, Callable[[Material], list[Stage]]] = {
-    "scratch": lambda m: shapes.scratch(m.student),
+    "scratch": lambda m: shapes.scratch(m.student, m.labels),
     "direct": lambda m: shapes.direct(m.lead, m.student, m.method),
     "direct_long": lambda m: shapes.direct_long(m.lead, m.assistants, m.student, m.method, costs=m.costs),
     "chain": lambda m: shapes.chain(m.lead, m.assistants, m.student, m.method),

@@ -60,9 +60,9 @@ def teacher_stage(teacher: Rung) -> Stage:
     return teacher.stage(teacher.name, role="teacher")
 
 
-def scratch(student: Rung, *, name: str = "scratch") -> list[Stage]:
-    """The student from the labels alone."""
-    return [student.stage(name, role="student")]
+def scratch(student: Rung, method: Method | None = None, *, name: str = "scratch") -> list[Stage]:
+    """The student from the labels alone; ``method`` may be another way to learn from them."""
+    return [student.stage(name, role="student", method=method)]
 
 
 def direct(teacher: Rung, student: Rung, method: Method, *, name: str = "direct") -> list[Stage]:

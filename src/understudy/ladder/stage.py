@@ -155,7 +155,10 @@ class Network:
             from understudy.models.peers import peer_network
 
             shapes = {"channels": arguments["channels"], "size": arguments["size"]}
-            return peer_network(lambda: self.alone.build(dataset), self.peers, **shapes)
+            try:
+                return peer_network(lambda: self.alone.build(dataset), self.peers, **shapes)
+            except BadInput as error:
+                raise BadInput(f"{self.label}: {error}") from error
         if self.file is not None:
             from understudy.models.frozen_files import open_network
 

@@ -6,7 +6,7 @@ and the mean teacher of peer k, its exponential moving average, has logits z^t_k
     CE(z_e, y) + sum_j [ CE(z_j, y) + w * KL_T(z_e, z_j) + w * 1/(m-1) * sum_(k != j) KL_T(z^t_k, z_j) ]
 
 where ``KL_T(a, b) = T**2 * KL(softmax(a / T) || softmax(b / T))`` has no gradient through a, and w ramps up.
-A peer is not taught by its own mean.
+A peer is not taught by its own mean. The two divergences are here; the hard terms are those of any network.
 
 References:
     Wu & Gong 2021, arXiv:2006.04147 (peer collaborative learning, PCL). No code of the authors is known; the sum over
@@ -20,61 +20,7 @@ import math
 import torch
 from torch import Tensor
 
-from understudy.losses.hard_labels import hard_label_loss
 from understudy.losses.soft_targets import dense_soft_target_loss, soft_target_loss
-
-
-def peer_loss_terms(
-    peers_logits: Tensor,
-    ensemble_logits: Tensor,
-    mean_teachers_logits: Tensor,
-    labels: Tensor,
-    *,
-    temperature: float,
-) -> dict[str, Tensor]:
-    """The four terms, apart: the caller weighs and adds them, or puts another method's loss for one of them.
-
-    Args:
-        peers_logits: ``(peers, batch, classes)``, two peers or more. Receives the gradient.
-        ensemble_logits: ``(batch, classes)``. Receives the gradient of ``ensemble_hard`` only.
-        mean_teachers_logits: ``(peers, batch, classes)``, in the order of the peers. Treated as constant.
-        labels: ``(batch,)`` class numbers; -1 marks an example without a label, whose hard terms are 0.
-        temperature: T, of the soft terms.
-
-    Returns:
-        ``ensemble_hard``, ``peers_hard``, ``ensemble_soft`` and ``mean_teachers_soft``, each ``(batch,)`` in nats.
-        All but the first are sums over the peers.
-
-    Raises:
-        ValueError: the shapes do not fit, there are fewer than two peers, or ``temperature`` is not positive.
-    """
-    return {
-        "ensemble_hard": hard_label_loss(ensemble_logits, labels),
-        "peers_hard": peers_hard_loss(peers_logits, labels),
-        "ensemble_soft": ensemble_to_peers_loss(peers_logits, ensemble_logits, temperature=temperature),
-        "mean_teachers_soft": mean_teachers_to_peers_loss(
-            peers_logits, mean_teachers_logits, temperature=temperature
-        ),
-    }
-
-
-def peers_hard_loss(peers_logits: Tensor, labels: Tensor) -> Tensor:
-    """``sum_j CE(z_j, y)``.
-
-    Args:
-        peers_logits: ``(peers, batch, classes)``. Receives the gradient.
-        labels: ``(batch,)`` class numbers; -1 marks an example without a label, whose loss is 0.
-
-    Returns:
-        ``(batch,)`` in nats.
-
-    Raises:
-        ValueError: the shapes do not fit.
-    """
-    peers, batch, _ = _sizes(peers_logits)
-    if labels.shape != (batch,):
-        raise ValueError(f"labels are (batch,); got {tuple(labels.shape)} for {batch} examples")
-    return hard_label_loss(peers_logits.flatten(0, 1), labels.repeat(peers)).view(peers, batch).sum(0)
 
 
 def ensemble_to_peers_loss(peers_logits: Tensor, ensemble_logits: Tensor, *, temperature: float) -> Tensor:

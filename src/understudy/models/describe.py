@@ -21,6 +21,7 @@ from understudy.models import (
     wide_resnet,
 )
 from understudy.models.names import FAMILIES, is_built_in, parse_name
+from understudy.models.peers import PeerNetwork, steps_of
 
 _WIRING: dict[str, str] = {
     "plain_cnn": plain_cnn.WIRING,
@@ -72,8 +73,25 @@ def architecture_of(model: nn.Module, name: str, arguments: Mapping[str, Any]) -
         "name": name,
         "arguments": _jsonable(dict(arguments)),
         "layers": layers,
-        "wiring": _wiring(name, arguments),
+        "wiring": _of_peers(model, name, arguments)
+        if isinstance(model, PeerNetwork)
+        else _wiring(name, arguments),
     }
+
+
+def _of_peers(model: PeerNetwork, name: str, arguments: Mapping[str, Any]) -> str:
+    count = len(model.peers)
+    return (
+        f"{count} networks that share their first layers, the trunk: features_j = peers.j(trunk(images)) without the layer "
+        f"'{_head(model)}', for j = 0 to {count - 1}; the logits are ensemble(concatenate(features_0, ..., "
+        f"features_{count - 1})). The trunk and peers.0 with its '{_head(model)}' are one such network alone, whose wiring is: "
+        f"{_wiring(name, arguments)}"
+    )
+
+
+def _head(model: PeerNetwork) -> str:
+    """What the classifier of each peer is called, below ``peers.0``."""
+    return steps_of(model.peers[0])[-1][0]
 
 
 def _wiring(name: str, arguments: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.parts import dropping_of, given_file, network_of, rung_of
 from understudy.recipe.schema import Data, Recipe, StageEntry, Views
 from understudy.recipe.teachings import (
+    UNTAUGHT,
     added,
     matching_of,
     method_of,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 
 INT8 = "int8"  # name of the arm that quantisation-aware distillation makes
+SHORT_ONLY = (  # controls that are made of sections of the short form
+    *("chain", "dense", "uniform", "structure_alone", "peers_alone"),
+    *("balanced_labels", "curriculum_reverse", "curriculum_random", "hints"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +144,12 @@ def _with_int8(recipe: Recipe, ladder: Ladder) -> Ladder:
             "quantise goes with one student; with paths it is known at the end only which one that is."
         )
     student = ladder[ladder.delivered[0]]
+    taught = ladder[student.taken] if student.taken else student
     stage = Stage(
         name=INT8,
         network=replace(student.network, note=f"{student.network.note} int8".strip()),
         role="student",
-        teachers=(student.name, *student.teachers),
+        teachers=(student.name, *taught.teachers),
         start=student.name,
         structure=student.structure,
         quantised=True,
@@ -183,10 +189,11 @@ def _short(recipe: Recipe, dataset: Dataset) -> Ladder:
 
     alone = replace(student, network=student.network.alone)
     parts = added(recipe.teaching)
-    taught = method_of(recipe.teaching, teachers=shape not in ("scratch", "peers"))
+    taught = method_of(recipe.teaching, teachers=shape not in UNTAUGHT)
     more |= _compared(recipe, dataset, shape=shape, taught=taught, teacher=teacher, student=alone)
 
-    main = _arm(shape, teacher, assistants, student, recipe, dataset, method=taught, **more)
+    how = {"labels" if shape in UNTAUGHT else "method": taught}
+    main = _arm(shape, teacher, assistants, student, recipe, dataset, **how, **more)
     name = _name(recipe)
     if name != shape:
         main = additions.renamed(main, shape, name)
@@ -409,7 +416,7 @@ def _controls(recipe: Recipe, dataset: Dataset, ladder: Ladder, student: str) ->
     for control in recipe.controls:
         if control in names:
             continue
-        if control in ("chain", "dense", "uniform", "structure_alone"):
+        if control in SHORT_ONLY:
             raise BadInput(
                 f"controls: {control} goes with the short form; write its stages under ladder.stages."
             )

@@ -11,7 +11,7 @@ from understudy.errors import BadInput, listed
 from understudy.recipe.compat import expanded
 from understudy.recipe.reading import cut, long_form
 from understudy.recipe.schema import Model, Recipe
-from understudy.recipe.teachings import check_short, check_teaching
+from understudy.recipe.teachings import check_peers, check_short, check_teaching
 from understudy.recipe.validating import (
     quantise_training_of,
     structure_training_of,
@@ -58,7 +58,7 @@ def _check_network(model: Model, path: str) -> None:
         raise BadInput(
             "the student is what is taught, and a network in a file is not trained: give a name instead."
         )
-    for key in ("name", "width", "strip", "pretrained", "weights", "start", "training"):
+    for key in ("name", "width", "strip", "peers", "pretrained", "weights", "start", "training"):
         if getattr(model, key) != Model.model_fields[key].get_default():
             raise BadInput(f"file is a teacher that is there already, whole: leave out {key}.")
     if format_of(Path(model.file)) == "logits":
@@ -177,6 +177,7 @@ def _check_models(recipe: Recipe) -> None:
         models = [(f"models.assistants.{i}", model) for i, model in enumerate(recipe.models.assistants)]
         models += [("models.student", student)] if student is not None else []
         models = ([("models.teacher", recipe.models.teacher)] if recipe.models.teacher else []) + models
+    check_peers(recipe, models)
     for path, model in models:
         if model.name is None and model.file is None:
             raise BadInput(f"{path}.name is missing.")

@@ -193,7 +193,10 @@ class Balance(_Section):
     defer: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="share of the epochs, from the beginning, in which all classes are alike"
     )
-    form: Literal["renormalised", "unnormalised"] = "renormalised"
+    form: Literal["renormalised", "unnormalised"] = Field(
+        "renormalised",
+        description="weighed answers made a distribution again, as published, or left as they are",
+    )
 
 
 class CurriculumSection(_Section):
@@ -202,7 +205,9 @@ class CurriculumSection(_Section):
     score: Literal["gap", "loss", "confidence", "teacher", "random"] = Field(
         "gap", description="what makes a sample difficult"
     )
-    direction: Literal["easy_first", "hard_first"] = "easy_first"
+    direction: Literal["easy_first", "hard_first"] = Field(
+        "easy_first", description="hard_first is the control that turns it round"
+    )
     pacing: Literal["exponential", "linear", "single_step", "sequence"] = Field(
         "exponential", description="how the part of the samples that is available grows"
     )
@@ -247,7 +252,9 @@ class SparseCodesSection(_Section):
 class PeersTeaching(_Section):
     """How peers teach each other (PCL)."""
 
-    temperature: Annotated[float, Field(gt=0, le=1e4)] = 3.0
+    temperature: Annotated[float, Field(gt=0, le=1e4)] = Field(
+        3.0, description="of what peers say to each other; that of teachers is teaching.temperature"
+    )
     weight: Annotated[float, Field(ge=0, le=1e4)] = Field(1.0, description="of what peers say to each other")
     ramp: Annotated[float, Field(ge=0, le=1)] = Field(
         0.267, description="share of the epochs in which that weight rises; 80 of 300"

@@ -63,6 +63,9 @@ def recipe_schema() -> dict[str, Any]:
         "description": "largest first",
     }
     parts["StageEntry"]["properties"]["model"] = _or_name("Model", "the network of the stage")
+    _or(parts["Model"], "peers", {"type": "integer", "minimum": 2, "maximum": 32}, {"type": "boolean"})
+    for part in ("balance", "curriculum", "sparse_codes"):
+        _or(parts["Teaching"], part, {"type": "boolean"})
     shapes = _words(parts["LadderSection"]["properties"]["shape"])
     for key in schema["properties"].values():
         key.pop("title", None)
@@ -104,6 +107,11 @@ def _or_name(target: str, description: str) -> dict[str, Any]:
         "anyOf": [{"$ref": f"#/$defs/{target}"}, {"type": "string", "minLength": 1}],
         "description": description,
     }
+
+
+def _or(part: dict[str, Any], key: str, *short: dict[str, Any]) -> None:
+    """Lets a key have short forms beside what it is in full."""
+    part["properties"][key]["anyOf"] += short
 
 
 def _words(key: dict[str, Any]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
-from understudy.recipe.schema import Recipe, Teaching
+from understudy.recipe.schema import Model, Recipe, Teaching
 from understudy.recipe.validating import codes_training_of, dictionary_training_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from understudy.teaching.peers import Peers
 
 ADDED = ("balance", "curriculum", "sparse_codes")  # parts of a teaching that controls do not have
+UNTAUGHT = ("scratch", "peers")  # shapes in which nobody teaches the student
 _SETTINGS = {"temperature", "soft_weight", "combine", "hard_terms", "kl_reduction"}
 
 
@@ -83,9 +85,15 @@ def matching_of(
     """
     from understudy.ladder.additions import Matching
     from understudy.models.features import check_layers, check_pairs, matched
+    from understudy.teaching.sparse_codes import atoms_in
 
     section = teaching.sparse_codes
     assert section is not None
+    if teacher.file is not None:
+        raise BadInput(
+            f"teaching.sparse_codes looks at the teacher's layers, and the teacher is the file {teacher.file}, which shows "
+            f"none: give the network by name with its weights."
+        )
     shapes = {"student": _layers(student, dataset), "teacher": _layers(teacher, dataset)}
     try:
         if section.layers is None:
@@ -97,6 +105,11 @@ def matching_of(
             check_pairs(pairs, shapes["student"], shapes["teacher"])
     except BadInput as error:
         raise BadInput(f"teaching.sparse_codes.layers: {error}") from error
+    for layer in pairs.values():
+        try:
+            atoms_in(layer, shapes["teacher"][layer][0], section.atoms)
+        except BadInput as error:
+            raise BadInput(f"teaching.{error}") from error
     return Matching(
         pairs=tuple(pairs.items()),
         training=codes_training_of(recipe, section),
@@ -110,11 +123,6 @@ def _layers(network: Network, dataset: Dataset) -> dict[str, tuple[int, ...]]:
 
     from understudy.models.features import layer_shapes
 
-    if network.file is not None:
-        raise BadInput(
-            f"the teacher is the file {network.file}, whose layers cannot be looked at: give the network by name with its "
-            f"weights."
-        )
     with torch.random.fork_rng(devices=[]):
         model = network.build(dataset)
     height, width = network.arguments(dataset)["size"]
@@ -151,6 +159,10 @@ def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: b
             raise BadInput(f"{path}.curriculum does not go with structure: learn the structure first.")
         method_of(teaching, teachers=teachers)
     if teaching.sparse_codes is not None:
+        if teaching.sparse_codes.layers == {}:
+            raise BadInput(
+                f"{path}.sparse_codes.layers is empty: name pairs such as {{stage2: stage2}}, or leave it out to have them found."
+            )
         if recipe.structure is not None:
             raise BadInput(
                 f"{path}.sparse_codes does not go with structure, which begins with weights of its own: choose one."
@@ -163,9 +175,9 @@ def check_short(recipe: Recipe) -> None:
     """The teaching of a ladder by shape."""
     assert recipe.models is not None
     shape, student, parts = recipe.ladder.shape, recipe.models.student, added(recipe.teaching)
-    check_teaching(recipe, recipe.teaching, path="teaching", teachers=shape not in ("scratch", "peers"))
+    check_teaching(recipe, recipe.teaching, path="teaching", teachers=shape not in UNTAUGHT)
     if shape in ("paths", "pacemaker") and (parts or (student is not None and student.peers)):
-        what = parts[0] if parts else "models.student.peers"
+        what = f"teaching.{parts[0]}" if parts else "models.student.peers"
         raise BadInput(f"{what} does not go with shape: {shape}; take direct, chain or dense.")
     for control, part in (
         ("balanced_labels", "balance"),
@@ -177,21 +189,36 @@ def check_short(recipe: Recipe) -> None:
             raise BadInput(f"controls: {control} goes with teaching.{part}, and this recipe has none.")
     has_peers = shape == "peers" or (student is not None and student.peers is not None)
     if "peers_alone" in recipe.controls and not has_peers:
-        raise BadInput("controls: peers_alone goes with shape: peers, and this recipe has none.")
-    if has_peers:
-        _check_peers(recipe)
-
-
-def _check_peers(recipe: Recipe) -> None:
-    assert recipe.models is not None
-    student = recipe.models.student
-    if recipe.structure is not None:
-        raise BadInput("structure does not go with peers, which begin with weights of their own: choose one.")
-    if recipe.teaching.sparse_codes is not None:
+        raise BadInput(
+            "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither."
+        )
+    if has_peers and "sparse_codes" in parts:
         raise BadInput(
             "teaching.sparse_codes finds the weights that a student begins with, and peers begin with their own: choose one."
         )
-    if student is not None and (student.start is not None or student.pretrained):
-        raise BadInput(
-            "models.student has peers, which begin with weights of their own: leave out start and pretrained."
-        )
+
+
+def check_peers(recipe: Recipe, models: Sequence[tuple[str, Model]]) -> None:
+    """What does not go with peers, wherever they are.
+
+    Args:
+        recipe: as it stands.
+        models: all of its networks, each with where it stands.
+    """
+    together = recipe.ladder.shape == "peers"
+    for path, model in models:
+        if model.peers is None and not (together and path == "models.student"):
+            continue
+        if recipe.data.views.mixup:
+            raise BadInput(
+                f"{path} has peers, which see several views of one image, and data.views.mixup blends others into each: "
+                f"leave mixup out."
+            )
+        if recipe.structure is not None:
+            raise BadInput(
+                f"{path} has peers, which begin with weights of their own, and so does structure: choose one."
+            )
+        if model.start is not None or model.pretrained:
+            raise BadInput(
+                f"{path} has peers, which begin with weights of their own: leave out start and pretrained."
+            )

@@ -19,6 +19,7 @@ from understudy.report.template import filled
 from understudy.store.files import write_text
 
 COLOURS = 7  # of the page's style, run0 to run6; shapes tell more runs than that apart
+_SHAPES = list(SHAPES)[:6]  # no divisor in common with the colours
 ROWS_DRAWN = 40  # a chart of more rows is longer than the table it should explain
 
 
@@ -50,7 +51,7 @@ def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [row for run, result in runs.items() for row in _rows(run, result)]
     looks = {
         run: (f"run{number % COLOURS}", shape)
-        for number, (run, shape) in enumerate(zip(runs, cycle(SHAPES), strict=False))
+        for number, (run, shape) in enumerate(zip(runs, cycle(_SHAPES), strict=False))
     }
     deviations = any(row["std"] is not None for row in rows)
     compared = any(row["difference"] for row in rows)

@@ -28,11 +28,13 @@ SHAPES = {  # outlines around (0, 0), all of about the same area
     "diamond": "M0 -5.8L5.8 0L0 5.8L-5.8 0z",
     "triangle": "M0 -5.4L5.2 4.2L-5.2 4.2z",
     "cross": "M-5 -2.2L-2.2 -5L0 -2.8L2.2 -5L5 -2.2L2.8 0L5 2.2L2.2 5L0 2.8L-2.2 5L-5 2.2L-2.8 0z",
+    "hexagon": "M-5 0L-2.5 -4.4L2.5 -4.4L5 0L2.5 4.4L-2.5 4.4z",
     "down": "M0 5.4L5.2 -4.2L-5.2 -4.2z",
 }
 SHAPE_OF = {
     "teacher": "circle",
     "assistant": "square",
+    "preparation": "hexagon",
     "search": "cross",
     "structure": "down",
     "student": "diamond",

@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from understudy.ladder.graph import Ladder
 
 BETWEEN = ("preparation", "start")  # as in understudy.ladder.stage, which needs torch
-KINDS = ("teacher", "assistant", "search", "structure", "student", "control")
+KINDS = ("teacher", "assistant", "preparation", "search", "structure", "student", "control")
 
 
 def kinds(result: Mapping[str, Any]) -> dict[str, str]:
     """The kind of every stage by its name, one of ``KINDS``.
 
     A stage that chose which channels a network keeps is a ``structure``, and the ones that it chose among are
-    ``search``: they find channels, and what they train is taken on by nobody but those who begin with its weights. So are
-    stages that prepare what a student begins with.
+    ``search``: they find channels, and what they train is taken on by nobody but those who begin with its weights.
+    A ``preparation`` is what a student begins with, or a dictionary; its answers are compared with nobody's.
     """
     ladder = result["ladder"]
     controls = ladder.get("controls", [])
@@ -30,8 +30,10 @@ def kinds(result: Mapping[str, Any]) -> dict[str, str]:
             return "control"
         if name in structures:
             return "structure"
-        if name in searches or role in BETWEEN:
+        if name in searches:
             return "search"
+        if role in BETWEEN:
+            return "preparation"
         return role if role in ("teacher", "assistant") else "student"
 
     entries = [*result["stages"], *result["summary"], *ladder["graph"]]

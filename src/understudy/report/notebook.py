@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILLS = {
     "teacher": "#f2c14e",
     "assistant": "#7fb7e6",
+    "preparation": "#d6e8dc",
     "search": "#ecc8dd",
     "structure": "#d48ab5",
     "student": "#8fd19e",
