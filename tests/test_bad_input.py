@@ -565,6 +565,327 @@ def test_what_a_terminal_would_obey_is_written_out(here: Path, refusal: Refusal)
     assert said.isprintable()
 
 
+# --- parts of a teaching --------------------------------------------------------------------------------------------
+
+BLOCKS = """\
+data: {path: data.npz, validation: 0.2}
+ladder: {shape: direct}
+models:
+  teacher: {name: resnet-8, width: 0.25}
+  student: {name: resnet-8, width: 0.125}
+training: {epochs: 1, batch_size: 16, precision: fp32, device: cpu}
+"""
+PEERS = "models.student.peers=2"
+CODES = "teaching.sparse_codes=true"
+ASSISTANT = "models.assistants=[{name: resnet-8, width: 0.25}]"
+STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        # sparse codes
+        (
+            ["teaching.sparse_codes.layers={stge2: stage2}"],
+            "teaching.sparse_codes.layers: the student resnet-8 x0.125 has no layer 'stge2'. Did you mean 'stage2'? "
+            "`understudy layers MODEL` lists those of a network by name",
+        ),
+        (
+            ["teaching.sparse_codes.layers={stage2: stage22}"],
+            "teaching.sparse_codes.layers: the teacher resnet-8 x0.25 has no layer 'stage22'. Did you mean 'stage2'?",
+        ),
+        (
+            ["teaching.sparse_codes.layers={stage2: stage3}"],
+            "the student's 'stage2' gives 4x4x4 and the teacher's 'stage3' 16x2x2: a pair needs one height and width. "
+            "With 2x2 the student has ",
+        ),
+        (["teaching.sparse_codes.layers={stage2: stage3}"], "With 4x4 the teacher has "),
+        (["teaching.sparse_codes.layers={}"], "teaching.sparse_codes.layers is empty: name pairs such as "),
+        (
+            ["models.student={name: plain_cnn-2, size: 6}", CODES],
+            "teaching.sparse_codes.layers: student and teacher have no size of feature maps in common: the student has 6x6, 3x3, the teacher 8x8, 4x4, 2x2.",
+        ),
+        (
+            ["teaching.sparse_codes.sparsity=0"],
+            "teaching.sparse_codes.sparsity is 0; it should be more than 0.",
+        ),
+        (
+            ["teaching.sparse_codes.sparsity=1.5"],
+            "teaching.sparse_codes.sparsity is 1.5; it should be at most 1.",
+        ),
+        (
+            ["teaching.sparse_codes.atoms=0.001"],
+            "teaching.sparse_codes.atoms for the layer 'stage2': 0.001 atoms for each of 8 channels are less than one atom",
+        ),
+        (
+            ["teaching.sparse_codes.labels=pixels"],
+            "teaching.sparse_codes.labels is \"pixels\"; it can be both, pixel, image. Did you mean 'pixel'?",
+        ),
+        (
+            ["teaching.sparse_codes.training.lrr=1"],
+            "teaching.sparse_codes.training.lrr is no key. Possible: epochs, ",
+        ),
+        (
+            ["teaching.sparse_codes.dictionary_training.lr=-1"],
+            "teaching.sparse_codes.dictionary_training.lr is a number in (0, 10000]; got -1.0.",
+        ),
+        (["teaching.sparse_codes=7"], "teaching.sparse_codes is 7; it should be keys with values"),
+        # peers
+        (["models.student.peers=1"], "models.student.peers.count is 1; it should be at least 2."),
+        (["models.student.peers.count=1"], "models.student.peers.count is 1; it should be at least 2."),
+        (["models.student.peers=40"], "models.student.peers.count is 40; it should be at most 32."),
+        (["models.student.peers=two"], 'models.student.peers is "two"; it should be keys with values'),
+        (
+            ["models.student.peers.split=stge3"],
+            "resnet-8 x0.125 3 peers: peers cannot part at 'stge3': it is no layer of it. Possible: stage1, stage2, stage3, "
+            "pool, flatten. Did you mean 'stage3'?",
+        ),
+        (["models.student.peers.split=stem"], "peers cannot part at 'stem': it leaves nothing to share."),
+        (["models.student.peers.split=head"], "peers cannot part at 'head': it is the head."),
+        (
+            ["models.student.peers.deliver=second"],
+            'models.student.peers.deliver is "second"; it can be first, ensemble.',
+        ),
+        (["teaching.peers.ema=1.0"], "teaching.peers.ema is 1.0; it should be less than 1."),
+        (["teaching.peers.weight=-1"], "teaching.peers.weight is -1; it should be at least 0."),
+        (["teaching.peers.temprature=1"], "Did you mean 'temperature'?"),
+        # long tails and balance
+        (["data.long_tail.imbalance=0.5"], "data.long_tail.imbalance is 0.5; it should be at least 1."),
+        (
+            ["data.long_tail.imbalance=50"],
+            "data.long_tail.imbalance is 50; the largest class has 16 training images, so the smallest would have none. "
+            "Possible: 1 to 16",
+        ),
+        (
+            ["data.long_tail={imbalance: 2, profile: stp}"],
+            "data.long_tail.profile is \"stp\"; it can be exp, step. Did you mean 'step'?",
+        ),
+        (["data.long_tail={}"], "data.long_tail.imbalance is missing."),
+        (["teaching.balance.beta=1.0"], "teaching.balance.beta is 1.0; it should be less than 1."),
+        (["teaching.balance.defer=2"], "teaching.balance.defer is 2; it should be at most 1."),
+        # curriculum
+        (
+            ["teaching.curriculum.score=gapp"],
+            "teaching.curriculum.score is \"gapp\"; it can be gap, loss, confidence, teacher, random. Did you mean 'gap'?",
+        ),
+        (
+            ["teaching.curriculum.boundaries=[0.5, 0.25]"],
+            "teaching.curriculum.boundaries are shares of the epochs that rise, above 0 and below 1 - uniform = 0.8; got 0.5, "
+            "0.25.",
+        ),
+        (
+            ["teaching.curriculum.boundaries=[]"],
+            "teaching.curriculum.boundaries is []; it should have at least 1 entry",
+        ),
+        (["teaching.curriculum.growth=1"], "teaching.curriculum.growth is 1; it should be more than 1."),
+        (
+            ["teaching.curriculum=true", "ladder.shape=scratch", "controls=[]"],
+            "teaching.curriculum.score gap needs a teacher, and nobody teaches. Without one: loss, confidence or random.",
+        ),
+        (
+            ["teaching.curriculum.score=teacher", "ladder.shape=peers"],
+            "teaching.curriculum.score teacher needs a teacher, and nobody teaches.",
+        ),
+        # what contradicts each other
+        (
+            ["teaching.curriculum=true", "training.sampling=balanced"],
+            "teaching.curriculum and training.sampling balanced both say which samples come: choose one.",
+        ),
+        (
+            [PEERS, "data.views.mixup=0.2"],
+            "models.student has peers, which see several views of one image, and data.views.mixup blends others into each: "
+            "leave mixup out.",
+        ),
+        (
+            ["models.teacher.peers=2", "data.views.mixup=0.2"],
+            "models.teacher has peers, which see several views of one image",
+        ),
+        (
+            [ASSISTANT, "models.assistants.0.peers=2", "ladder.shape=dense", "data.views.mixup=0.2"],
+            "models.assistants.0 has peers, which see several views of one image",
+        ),
+        (
+            ["ladder.shape=peers", "data.views.mixup=0.2"],
+            "models.student has peers, which see several views of one image",
+        ),
+        (
+            [PEERS, STRUCTURE],
+            "models.student has peers, which begin with weights of their own, and so does structure: choose one.",
+        ),
+        (
+            ["models.teacher.peers=2", STRUCTURE],
+            "models.teacher has peers, which begin with weights of their own, and so does structure: choose one.",
+        ),
+        (
+            ["ladder.shape=peers", STRUCTURE],
+            "models.student has peers, which begin with weights of their own",
+        ),
+        (
+            [CODES, STRUCTURE],
+            "teaching.sparse_codes does not go with structure, which begins with weights of its own: choose one.",
+        ),
+        (
+            ["teaching.curriculum=true", STRUCTURE],
+            "teaching.curriculum does not go with structure: learn the structure first.",
+        ),
+        (
+            [CODES, PEERS],
+            "teaching.sparse_codes finds the weights that a student begins with, and peers begin with their own: choose one.",
+        ),
+        (
+            [PEERS, "models.student.start=data.npz"],
+            "models.student has peers, which begin with weights of their own: leave out start and pretrained.",
+        ),
+        (
+            ["models.teacher.peers=2", "models.teacher.pretrained=true"],
+            "models.teacher has peers, which begin with weights of their own: leave out start and pretrained.",
+        ),
+        (
+            ["teaching.balance=true", "ladder.shape=scratch", "controls=[]"],
+            "teaching.balance is about what teachers say, and nobody teaches: leave it out.",
+        ),
+        (
+            ["teaching.balance=true", "ladder.shape=peers"],
+            "teaching.balance is about what teachers say, and nobody teaches: leave it out.",
+        ),
+        (
+            [CODES, "ladder.shape=peers"],
+            "teaching.sparse_codes is about what teachers say, and nobody teaches: leave it out.",
+        ),
+        *(
+            (
+                [ASSISTANT, f"ladder.shape={shape}", setting],
+                f"{what} does not go with shape: {shape}; take direct, chain or",
+            )
+            for shape in ("paths", "pacemaker")
+            for setting, what in (
+                ("teaching.balance=true", "teaching.balance"),
+                ("teaching.curriculum=true", "teaching.curriculum"),
+                (CODES, "teaching.sparse_codes"),
+                (PEERS, "models.student.peers"),
+            )
+        ),
+        *(
+            (
+                [f"controls=[{control}]"],
+                f"controls: {control} goes with teaching.{part}, and this recipe has none.",
+            )
+            for control, part in (
+                ("hints", "sparse_codes"),
+                ("balanced_labels", "balance"),
+                ("curriculum_reverse", "curriculum"),
+                ("curriculum_random", "curriculum"),
+            )
+        ),
+        (
+            ["controls=[peers_alone]"],
+            "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither.",
+        ),
+        (
+            ["teaching.balance=true", "controls=[balanced_labels]", "data.views.mixup=0.2"],
+            "controls: balanced_labels weighs each image by its label, and data.views.mixup blends two: leave one of them out.",
+        ),
+        (
+            ["teaching.balance=true", "controls=[balanced_labels]", "training.label_smoothing=0.1"],
+            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is 0.1: leave one of them out.",
+        ),
+    ],
+)
+def test_a_part_of_a_teaching_that_is_not_possible(
+    here: Path, refusal: Refusal, command: str, settings: list[str], said: str
+) -> None:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert said in refusal(command, recipe(here, BLOCKS), *sets)
+
+
+LONG = """\
+data: {path: data.npz, validation: 0.2}
+ladder:
+  stages:
+    - {name: lead, model: {name: resnet-8, width: 0.25}}
+    - {name: end, model: {name: resnet-8, width: 0.125}, teachers: [lead]}
+training: {epochs: 1, batch_size: 16, precision: fp32, device: cpu}
+"""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["ladder.stages.0.teaching.curriculum.score=gap"],
+            "ladder.stages.0.teaching.curriculum.score gap needs a teacher, and nobody teaches.",
+        ),
+        (
+            ["ladder.stages.0.teaching.balance=true"],
+            "ladder.stages.0.teaching.balance is about what teachers say, and nobody teaches: leave it out.",
+        ),
+        (
+            ["ladder.stages.1.teaching.sparse_codes.layers={stage2: stage33}"],
+            "teaching.sparse_codes.layers: the teacher resnet-8 x0.25 has no layer 'stage33'. Did you mean 'stage3'?",
+        ),
+        (
+            ["ladder.stages.1.model.peers=2", "ladder.stages.1.teaching.sparse_codes=true"],
+            "stage 'end' begins by matching layers, and has a start, a structure or peers already: choose one.",
+        ),
+        (
+            ["ladder.stages.1.start=lead", "ladder.stages.1.model.peers=2"],
+            "stage 'end' is of peers, which begin with weights of their own",
+        ),
+        (
+            ["ladder.stages.1.model.peers=2", "data.views.mixup=0.2"],
+            "ladder.stages.1.model has peers, which see several views of one image",
+        ),
+        (
+            ["ladder.stages.1.model.peers=1"],
+            "ladder.stages.1.model.peers.count is 1; it should be at least 2.",
+        ),
+        (
+            ["teaching.balance=true", "controls=[balanced_labels]"],
+            "controls: balanced_labels goes with the short form; write its stages under ladder.stages.",
+        ),
+    ],
+)
+def test_a_part_that_a_stage_cannot_have(
+    here: Path, refusal: Refusal, command: str, settings: list[str], said: str
+) -> None:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert said in refusal(command, recipe(here, LONG), *sets)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["t.onnx", "t.pt2", "t.npz"])
+def test_the_layers_of_a_teacher_in_a_file(here: Path, refusal: Refusal, command: str, name: str) -> None:
+    (here / name).write_bytes(b"nothing")
+    said = refusal(command, recipe(here, BLOCKS), "--set", f"models.teacher={{file: {name}}}", "--set", CODES)
+    assert said == (
+        f"teaching.sparse_codes looks at the teacher's layers, and the teacher is the file {name}, which shows none: give "
+        f"the network by name with its weights."
+    )
+
+
+def test_what_a_worker_finds_out_is_one_line_too(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from understudy.teaching.sparse_codes import Dictionaries
+
+    def begin(self: Dictionaries, beginning: object) -> None:
+        raise BadInput("the teacher's 'stage2' gives 4x4 an image, which is no feature map")
+
+    monkeypatch.setattr(Dictionaries, "begin", begin)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(recipe(here, BLOCKS)), "--set", CODES, "--quiet"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "Traceback" not in out + err
+    (failed,) = [line for line in err.splitlines() if " failed: " in line]
+    assert failed == (
+        "direct + sparse_codes/dictionaries failed: the teacher's 'stage2' gives 4x4 an image, which is no feature map"
+    )
+    assert "direct + sparse_codes is left out: it needs direct + sparse_codes/start" in err
+
+
 # --- the property: a few thousand recipes that are wrong somehow ------------------------------------------------
 
 GOOD: list[dict[str, Any]] = [
@@ -606,7 +927,10 @@ GOOD: list[dict[str, Any]] = [
         "training": {"epochs": 1, "schedule": "cosine", "warmup": 0.5, "ema": 0.9, "clip": 1.0},
     },
     {
-        "data": {"path": "data.npz", "train_images": 20, "test_images": 10, "memory": "stream"},
+        "data": {
+            **{"path": "data.npz", "train_images": 20, "test_images": 10, "memory": "stream"},
+            **{"mean": [0.5], "std": [0.25]},
+        },
         "ladder": "paths",
         "models": {
             "teacher": "plain_cnn-2",
@@ -615,6 +939,37 @@ GOOD: list[dict[str, Any]] = [
         },
         "compat": "dgkd",
         "direct_long": {"match": "multiply_adds"},
+    },
+    {
+        "data": {"path": "data.npz", "long_tail": {"imbalance": 2, "profile": "step"}},
+        "ladder": "direct",
+        "models": {"teacher": {"name": "plain_cnn-2", "width": 0.5}, "student": "plain_cnn-2"},
+        "teaching": {
+            "balance": {"beta": 0.99, "defer": 0.5},
+            "curriculum": {"score": "gap", "boundaries": [0.25, 0.5], "uniform": 0.25},
+            "sparse_codes": {
+                "layers": {"features.conv1": "features.conv1"},
+                "sparsity": 0.1,
+                "epochs": 2,
+                "training": {"lr": 0.1},
+            },
+            "peers": {"ramp": 0.5, "ema": 0.9},
+        },
+        "training": {"epochs": 2, "batch_size": 16, "device": "cpu"},
+        "controls": ["scratch", "hints", "balanced_labels", "curriculum_random"],
+    },
+    {
+        "data": {"path": "data.npz"},
+        "ladder": {"shape": "peers"},
+        "models": {
+            "student": {
+                "name": "plain_cnn-2",
+                "peers": {"count": 2, "split": "features.conv2", "deliver": "ensemble"},
+            }
+        },
+        "teaching": {"peers": {"temperature": 2, "weight": 0.5}, "curriculum": {"score": "loss"}},
+        "training": {"epochs": 2, "batch_size": 16, "device": "cpu"},
+        "controls": ["scratch", "peers_alone"],
     },
 ]
 # fmt: off
@@ -643,6 +998,11 @@ KEYS = [
     "",
     "é" * 300,
 ]
+
+
+@pytest.mark.parametrize("good", GOOD)
+def test_what_is_changed_below_is_right_before(here: Path, good: dict[str, Any]) -> None:
+    assert build(check(good)).jobs
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -31,6 +31,21 @@ models:
 training: {epochs: 12, batch_size: 16, precision: fp32, device: cpu, checkpoint_minutes: 0.0005}
 controls: [scratch]
 """
+OTHER_WAYS = """
+data: {path: DATA, validation: 0.15, views: {crop: 1, flip: true}}
+ladder: {shape: dense}
+models:
+  teacher: {name: resnet-8, width: 0.375}
+  assistants: [{name: resnet-8, width: 0.25, peers: 2}]
+  student: {name: resnet-8, width: 0.125}
+teaching:
+  curriculum: {boundaries: [0.25, 0.5], uniform: 0.25}
+  sparse_codes: {sparsity: 0.25, epochs: 4}
+  peers: {ema: 0.9}
+training: {epochs: 4, batch_size: 16, precision: fp32, device: cpu, checkpoint_minutes: 0.0005}
+controls: []
+"""
+KILLS = 4
 STAGES = 4
 EPOCHS = 12  # of each stage, of 6 batches
 
@@ -170,6 +185,22 @@ def run(recipe: Path, tmp_path: Path) -> Run:
 
 def same(run: Run, undisturbed: Run) -> None:
     """Everything that counts as a result is that of the other run, to the bit."""
+    same_results(run, undisturbed)
+    for key in run.store.keys():
+        assert files_of(run, key) == {
+            "stage.json",
+            "weights.safetensors",
+            "outputs.safetensors",
+            "metrics.jsonl",
+        }
+
+
+def files_of(run: Run, key: str) -> set[str]:
+    return {path.name for path in run.store.place(key).iterdir() if not path.name.startswith(files.PART)}
+
+
+def same_results(run: Run, undisturbed: Run) -> None:
+    """What a run made is what the other one made, to the bit."""
     assert run.weights() == undisturbed.weights()
     assert run.logs() == undisturbed.logs()
     assert (run.out / "student.safetensors").read_bytes() == (
@@ -182,15 +213,7 @@ def same(run: Run, undisturbed: Run) -> None:
     for name in ("ladder", "data", "delivered", "stages", "summary"):
         assert mine[name] == other[name]
     assert verify(run.store) == []
-    for key in run.store.keys():  # no checkpoint is left
-        assert {
-            path.name for path in run.store.place(key).iterdir() if not path.name.startswith(files.PART)
-        } == {
-            "stage.json",
-            "weights.safetensors",
-            "outputs.safetensors",
-            "metrics.jsonl",
-        }
+    assert not any("checkpoint" in files_of(run, key) for key in run.store.keys())
 
 
 def test_a_run_killed_at_ten_moments_goes_on_and_ends_with_the_same_bits(run: Run, undisturbed: Run) -> None:
@@ -227,6 +250,35 @@ def test_a_run_killed_at_ten_moments_goes_on_and_ends_with_the_same_bits(run: Ru
     assert done[-1] >= 1  # and it was killed in more than one stage
     assert run.finish() == 0
     same(run, undisturbed)
+
+
+def test_other_ways_to_teach_are_killed_and_go_on_to_the_same_bits(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(OTHER_WAYS.replace("DATA", str(recipe.with_name("tiny.npz"))), "utf-8")
+    undisturbed, run = (Run(path, tmp_path / name / "run") for name in ("undisturbed", "killed"))
+    assert undisturbed.finish() == 0
+
+    def ready(step: int) -> list[subprocess.Popen[bytes]]:
+        return [run.ready(fatal=1 + 2 * step, moment="after")] if step < KILLS else []
+
+    waiting = ready(0)
+    for step in range(KILLS):
+        waiting += ready(step + 1)
+        process = waiting.pop(0)
+        go(process)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    assert not run.result()["complete"]
+    assert run.finish() == 0
+    same_results(run, undisturbed)
+    artefacts = {
+        key: (run.store.place(key) / "artefacts.safetensors").read_bytes()
+        for key in run.store.keys()
+        if "artefacts.safetensors" in files_of(run, key)
+    }
+    assert len(artefacts) == 3  # of the dictionaries, and the orders of two curricula
+    for key, content in artefacts.items():
+        assert (undisturbed.store.place(key) / "artefacts.safetensors").read_bytes() == content
 
 
 def one_line_on_how_to_go_on(said: str, why: str) -> None:

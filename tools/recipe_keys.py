@@ -35,17 +35,24 @@ shape. Under `training` of a network and `teaching` of a stage stands only what 
 # Sections in the order of a recipe; what is said of them where the schema has no sentence.
 SECTIONS = {
     "Data": "data",
+    "LongTail": "data.long_tail",
     "Views": "data.views",
     "LadderSection": "ladder",
     "Stochastic": "ladder.stochastic",
     "StageEntry": "a stage",
     "Models": "models",
     "Model": "a network",
+    "PeersOf": "peers of a network",
     "StructureSection": "structure",
     "BudgetSection": "structure.budget",
     "QuantiseSection": "quantise",
     "Teaching": "teaching",
+    "Balance": "teaching.balance",
+    "CurriculumSection": "teaching.curriculum",
+    "SparseCodesSection": "teaching.sparse_codes",
+    "PeersTeaching": "teaching.peers",
     "Training": "training",
+    "Signals": "signals",
     "DirectLong": "direct_long",
 }
 

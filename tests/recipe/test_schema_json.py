@@ -18,7 +18,7 @@ from understudy.recipe.schema_json import attributes_of, recipe_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = recipe_schema()
-BASE = {
+BASE: dict[str, Any] = {
     "data": {"name": "digits", "views": {"crop": 1}},
     "ladder": {"shape": "dense", "stochastic": {"keep": 0.5}},
     "models": {
@@ -129,7 +129,22 @@ def test_every_recipe_of_ours_fits_as_it_is_written_and_as_it_is_resolved(recipe
     assert fits(check(raw).as_dict(), SCHEMA)
 
 
-@pytest.mark.parametrize("recipe", [BASE, LONG, {**BASE, "ladder": "chain"}], ids=["short", "long", "a word"])
+PARTS = {"balance": True, "curriculum": True, "sparse_codes": True}
+PEERS = [{"name": "resnet-8", "peers": said} for said in (3, True, False, {"split": "stage2"})]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        BASE,
+        LONG,
+        {**BASE, "ladder": "chain"},
+        {**BASE, "teaching": PARTS},
+        {**BASE, "teaching": dict.fromkeys(PARTS, False)},
+        {**BASE, "models": {**BASE["models"], "assistants": PEERS}},
+    ],
+    ids=["short", "long", "a word", "parts", "no parts", "peers"],
+)
 def test_short_forms_fit(recipe: dict[str, Any]) -> None:
     check(recipe)
     assert fits(recipe, SCHEMA)
@@ -149,6 +164,12 @@ def test_short_forms_fit(recipe: dict[str, Any]) -> None:
         ("ladder.stochastic.keep", 1.5),
         ("models.student", 3),
         ("models.student.widht", 2),
+        ("models.student.peers", 1),
+        ("models.student.peers", {"count": 1}),
+        ("teaching.balance", 1),
+        ("teaching.curriculum", {"score": "gapp"}),
+        ("teaching.sparse_codes", {"sparsity": 0}),
+        ("data.long_tail", {"imbalance": 0.5}),
         ("seeds", []),
         ("controls", ["direkt"]),
         ("nothing", 1),

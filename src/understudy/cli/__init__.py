@@ -11,7 +11,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import compress, cost, deploy, doctor, layers, look, methods, paper, run, schema, store
+from understudy.cli import (
+    compress,
+    cost,
+    deploy,
+    doctor,
+    landscape,
+    layers,
+    look,
+    methods,
+    paper,
+    run,
+    schema,
+    store,
+)
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ app.command()(cost.cost)
 app.command()(layers.layers)
 app.command()(methods.methods)
 app.command()(paper.paper)
+app.command()(landscape.landscape)
 app.command()(deploy.export)
 app.command()(deploy.latency)
 app.command()(doctor.doctor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.recipe.papers import Paper
+
+_NO_FIGURES = "no published figures are known."
 
 
 def paper(
@@ -56,10 +59,13 @@ def paper(
         print(check(raw).as_yaml(), end="")
         return
     where = out or Path("runs") / chosen.name
-    for sentence in _labels(chosen, data, scale):
-        say(sentence)
+    changed = [*(set_ or []), *([f"seeds={raw['seeds']}"] if seeds is not None else [])]
+    labels = _labels(chosen, data=data, scale=scale, changed=changed)
+    say(chosen.title)
+    for label in labels:
+        say(_item(label))
     run_raw(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
-    _compare(chosen, where, data, scale)
+    _compare(chosen, where, labels)
 
 
 def _data(text: str | None) -> dict[str, Any] | None:
@@ -83,49 +89,54 @@ def _list() -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for one in PAPERS.values():
-        figures = ", ".join(f"{figure.what} {figure.percent:g}" for figure in one.figures)
+        figures = "; ".join(f"{figure.percent:g} {figure.what}" for figure in one.figures)
         table.add_row(one.name, one.title)
-        table.add_row("", f"[dim]{figures or 'no published figures are known'}[/dim]")
+        table.add_row("", f"[dim]{figures or _NO_FIGURES}[/dim]")
     console().print(table)
 
 
-def _labels(chosen: Paper, data: str | None, scale: float) -> list[str]:
-    """What a reader must know of the figures to come."""
-    said = [chosen.title]
+def _labels(chosen: Paper, *, data: str | None, scale: float, changed: Sequence[str]) -> list[str]:
+    """What a reader must know of the figures to come, a sentence each."""
+    said = []
     if data is not None:
         said.append(f"data: {data}, not the paper's {chosen.data}: the figures cannot be compared.")
     if scale != 1:
         said.append(f"epochs: {scale:g} of the published ones.")
-    if chosen.ours:
-        said.append(f"our choice where the paper is silent: {'; '.join(chosen.ours)}.")
-    return said
+    said += [f"changed: {setting}." for setting in changed]
+    return said + [f"our choice: {choice}." for choice in chosen.ours]
 
 
-def _compare(chosen: Paper, out: Path, data: str | None, scale: float) -> None:
+def _item(sentence: str) -> str:
+    """A sentence as an item of a list, in lines no longer than the terminal's."""
+    width = max(40, min(console().width, 110))
+    return textwrap.fill(sentence, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _compare(chosen: Paper, out: Path, labels: Sequence[str]) -> None:
     """Prints what was published beside what came out, and writes it to ``paper.md`` in the run's folder."""
     from rich.table import Table
 
     from understudy.recipe.papers import MARKS
+    from understudy.report.numbers import NOTHING, accuracy
     from understudy.report.result import read_result
     from understudy.store.files import write_text
 
+    head = [f"# {chosen.title}", "", *(f"- {label}" for label in labels), ""]
     if not chosen.figures:
+        say(_NO_FIGURES)
+        write_text(out / "paper.md", "\n".join([*head, _NO_FIGURES, ""]))
         return
     ours: Mapping[str, Any] = {row["name"]: row for row in read_result(out)["summary"]}
     rows = []
     for figure in chosen.figures:
         row = ours.get(figure.arm)
-        spread = "" if figure.spread is None else f" ± {figure.spread:.2f}"
-        found = "–"
-        if row is not None and row["mean"] is not None:
-            found = f"{100 * row['mean']:.2f}" + ("" if row["std"] is None else f" ± {100 * row['std']:.2f}")
         rows.append(
             (
                 figure.arm,
-                f"{figure.percent:.2f}{spread}",
+                f"{figure.percent:.2f}" + ("" if figure.spread is None else f" ± {figure.spread:.2f}"),
                 figure.what,
                 figure.mark,
-                found,
+                accuracy(row["mean"], row["std"]) if row else NOTHING,
                 str(row["n"]) if row else "0",
             )
         )
@@ -139,20 +150,9 @@ def _compare(chosen: Paper, out: Path, data: str | None, scale: float) -> None:
     marks = [
         f"{mark}: {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in chosen.figures)
     ]
-    say("; ".join(marks))
-    labels = _labels(chosen, data, scale)
-    lines = [
-        f"# {labels[0]}",
-        "",
-        *(f"- {sentence}" for sentence in labels[1:]),
-        "",
-        f"| {' | '.join(columns)} |",
-    ]
-    lines += [
-        f"|{'---|' * len(columns)}",
-        *(f"| {' | '.join(cells)} |" for cells in rows),
-        "",
-        f"{'; '.join(marks)}",
-        "",
-    ]
-    write_text(out / "paper.md", "\n".join(lines))
+    for mark in marks:
+        say(mark)
+    say(f"table: {out / 'paper.md'}")
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    write_text(out / "paper.md", "\n".join([*head, *lines, "", f"{'; '.join(marks)}.", ""]))

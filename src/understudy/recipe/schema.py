@@ -213,7 +213,8 @@ class CurriculumSection(_Section):
     )
     start: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="the part that is available first")
     growth: Annotated[float, Field(gt=1, le=1e6)] = Field(
-        1.9, description="exponential: so many times more at each step"
+        1.9,
+        description="so many times more at each step; linear and single_step have everything when exponential has",
     )
     step: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="in shares of a phase")
     boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=100)] = (
@@ -262,7 +263,10 @@ class PeersTeaching(_Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="of the moving average that is delivered"
     )
-    ema_buffers: bool = Field(False, description="average normalisation statistics, too")
+    ema_buffers: bool = Field(
+        False,
+        description="average the student's normalisation statistics, in place of the mean network's own",
+    )
 
 
 class Teaching(_Section):

@@ -188,6 +188,15 @@ def check_short(recipe: Recipe) -> None:
         if control in recipe.controls and part not in parts:
             raise BadInput(f"controls: {control} goes with teaching.{part}, and this recipe has none.")
     has_peers = shape == "peers" or (student is not None and student.peers is not None)
+    if "balanced_labels" in recipe.controls and recipe.training.label_smoothing:
+        raise BadInput(
+            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is "
+            f"{recipe.training.label_smoothing:g}: leave one of them out."
+        )
+    if "balanced_labels" in recipe.controls and recipe.data.views.mixup:
+        raise BadInput(
+            "controls: balanced_labels weighs each image by its label, and data.views.mixup blends two: leave one of them out."
+        )
     if "peers_alone" in recipe.controls and not has_peers:
         raise BadInput(
             "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither."

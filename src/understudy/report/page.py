@@ -12,6 +12,7 @@ from understudy.report.deploy import how_to_read as how_to_read_files
 from understudy.report.drawing import drawing
 from understudy.report.frame import SHAPE_OF, SHAPES
 from understudy.report.kinds import KINDS, kinds
+from understudy.report.landscape import Landscape, pictures, read_landscape
 from understudy.report.numbers import plain
 from understudy.report.result import read_result
 from understudy.report.statistics import LEVEL
@@ -25,7 +26,8 @@ PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``folder/report.html`` from ``result.json``, ``recipe.yaml`` and ``deploy.json``; also for an unfinished run.
+    """Writes ``folder/report.html`` from ``result.json``, ``recipe.yaml``, ``deploy.json`` and ``landscape.json``; also for
+    an unfinished run.
 
     Returns:
         the page.
@@ -40,15 +42,22 @@ def write_report(folder: Path) -> Path:
     text = recipe.read_bytes().decode("utf-8", "replace") if recipe.is_file() else None
     page = folder / FILE
     deployed = read_deploy(folder, result.get("delivered"))
-    write_text(page, render(result, title=folder.resolve().name, recipe=text, deployed=deployed))
+    landscape = read_landscape(folder, result)
+    title = folder.resolve().name
+    write_text(page, render(result, title=title, recipe=text, deployed=deployed, landscape=landscape))
     return page
 
 
 def render(
-    result: Mapping[str, Any], *, title: str, recipe: str | None, deployed: Deployed | None = None
+    result: Mapping[str, Any],
+    *,
+    title: str,
+    recipe: str | None,
+    deployed: Deployed | None = None,
+    landscape: Landscape | None = None,
 ) -> str:
     """The page as HTML; everything that a person or a data set named is escaped."""
-    deployed = deployed or Deployed()
+    deployed, landscape = deployed or Deployed(), landscape or Landscape()
     kind = kinds(result)
     summary = [summary_row(entry, result) | {"kind": kind[entry["name"]]} for entry in result["summary"]]
     found = structures(result)
@@ -68,7 +77,7 @@ def render(
         title=title,
         headline=headline(result),
         missing=missing(result),
-        problems=[*problems(result), *([deployed.problem] if deployed.problem else [])],
+        problems=[*problems(result), *filter(None, (deployed.problem, landscape.problem))],
         warnings=sections.warnings(result),
         checked=sections.checked(result),
         drawing=drawing(result),
@@ -76,6 +85,7 @@ def render(
         structures=found,
         dropped=any(not layer.after for one in found for layer in one.layers),
         deployed=deployed,
+        landscape=pictures(landscape),
         deploy_cells=cells(deployed.rows),
         deploy_reading=how_to_read_files(deployed.rows, machine=deployed.machine),
         summary=summary,
