@@ -928,8 +928,12 @@ GOOD: list[dict[str, Any]] = [
     },
     {
         "data": {
-            **{"path": "data.npz", "train_images": 20, "test_images": 10, "memory": "stream"},
-            **{"mean": [0.5], "std": [0.25]},
+            "path": "data.npz",
+            "train_images": 20,
+            "test_images": 10,
+            "memory": "stream",
+            "mean": [0.5],
+            "std": [0.25],
         },
         "ladder": "paths",
         "models": {

@@ -35,9 +35,9 @@ OTHER_WAYS = """
 data: {path: DATA, validation: 0.15, views: {crop: 1, flip: true}}
 ladder: {shape: dense}
 models:
-  teacher: {name: resnet-8, width: 0.375}
-  assistants: [{name: resnet-8, width: 0.25, peers: 2}]
-  student: {name: resnet-8, width: 0.125}
+  teacher: {name: plain_cnn-2, width: 0.5}
+  assistants: [{name: plain_cnn-2, width: 0.375, peers: 2}]
+  student: {name: plain_cnn-2, width: 0.25}
 teaching:
   curriculum: {boundaries: [0.25, 0.5], uniform: 0.25}
   sparse_codes: {sparsity: 0.25, epochs: 4}
@@ -45,7 +45,7 @@ teaching:
 training: {epochs: 4, batch_size: 16, precision: fp32, device: cpu, checkpoint_minutes: 0.0005}
 controls: []
 """
-KILLS = 4
+KILLS = ("half", "after")
 STAGES = 4
 EPOCHS = 12  # of each stage, of 6 batches
 
@@ -259,14 +259,15 @@ def test_other_ways_to_teach_are_killed_and_go_on_to_the_same_bits(recipe: Path,
     assert undisturbed.finish() == 0
 
     def ready(step: int) -> list[subprocess.Popen[bytes]]:
-        return [run.ready(fatal=1 + 2 * step, moment="after")] if step < KILLS else []
+        # a checkpoint every two batches, 12 in each of the five stages, or more where the machine is busy
+        return [run.ready(pause=0.02, fatal=20, moment=KILLS[step])] if step < len(KILLS) else []
 
     waiting = ready(0)
-    for step in range(KILLS):
+    for step in range(len(KILLS)):
         waiting += ready(step + 1)
         process = waiting.pop(0)
         go(process)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         assert process.returncode == -signal.SIGKILL
     assert not run.result()["complete"]
     assert run.finish() == 0

@@ -37,7 +37,9 @@ WHOLE = replace(
     beta=0.99,
     shape="dense",
     curriculum=Curriculum(method=SoftTargets()),
-    matching=Matching(pairs=(("body", "body"),), training=tiny.training(), dictionary_training=tiny.training()),
+    matching=Matching(
+        pairs=(("body", "body"),), training=tiny.training(), dictionary_training=tiny.training()
+    ),
 )
 
 

@@ -66,7 +66,7 @@ def epochs_in(value: Any) -> list[int]:
         return [number for entry in value for number in epochs_in(entry)]
     if not isinstance(value, dict):
         return []
-    found = []
+    found: list[int] = []
     for key, entry in value.items():
         own = key in ("epochs", "dictionary_epochs") and entry is not None
         found += [entry] if own else epochs_in(entry)
@@ -174,7 +174,8 @@ def test_figures_are_those_of_the_tables() -> None:
     assert figures_of("dgkd-1")["dense"] == (48.92, "quoted")
     assert figures_of("dgkd-2") == {"chain": (88.01, "quoted"), "dense": (89.02, "quoted")}
     assert figures_of("dgkd-5") == {"chain": (44.07, "quoted"), "dense": (49.56, "quoted")}
-    assert figures_of("dgkd-stochastic") == {"dense": (pytest.approx(48.92 + 1.23), "computed")}
+    assert figures_of("dgkd-stochastic") == {"dense": (50.15, "computed")}
+    assert round(48.92 + 1.23, 2) == 50.15
     assert figures_of("dgkd-wrn") == {"chain": (75.04, "quoted"), "dense": (76.24, "quoted")}
     assert figures_of("pacemaker-cifar100") == figures_of("isl-cifar100") == {}
 
@@ -356,7 +357,7 @@ def trained_weights(
         loss = F.cross_entropy(logits, labels) + soft_target_loss(logits, teacher, temperature=2.0).mean()
         losses.append(loss.item())
         optimizer.zero_grad()
-        (0.5 * loss if half else loss).backward()
+        (0.5 * loss if half else loss).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), losses
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from understudy.report import charts
 from understudy.report.axes import Scale, ticks, usable
-from understudy.report.frame import NAME, Frame, axes, svg, text_width, title
+from understudy.report.frame import NAME, Frame, axes, svg, title
 from understudy.report.numbers import plain, shortened, three_figures
 from understudy.report.result import damage
 
@@ -381,13 +381,9 @@ def standalone(found: Landscape) -> str:
     height = top + math.ceil(len(drawn.maps) / across) * (_SMALL[1] + 40)
     put(drawn.levels, 10, height, (_WIDE[0], 54))
     height += 66
-    width = max(10 + across * (_SMALL[0] + 15), 30 + _WIDE[0] + 60 + _longest(found.arms))
+    width = max(10 + across * (_SMALL[0] + 15), 30 + 2 * _WIDE[0])
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f"<title>{escape(drawn.about)}</title><style>{_STYLE}</style>"
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(placed)}</svg>\n'
     )
-
-
-def _longest(arms: Sequence[Mapping[str, Any]]) -> float:
-    return max(text_width(shortened(plain(arm["name"]), 2 * NAME)) for arm in arms)
