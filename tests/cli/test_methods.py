@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -92,3 +93,10 @@ def test_json_has_every_field_of_them(capsys: pytest.CaptureFixture[str]) -> Non
     assert [entry["name"] for entry in found["methods"]] == [entry.name for entry in METHODS]
     for entry in found["methods"]:
         assert entry.keys() == {"name", "recipe", "does", "paper", "state"}
+
+
+def test_the_page_of_ways_says_what_the_command_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods" / "index.md").read_text("utf-8")
+    for entry in METHODS:
+        assert f"[{entry.name}](" in page
+        assert f"| {entry.recipe} | {entry.does} | {entry.paper} | {entry.state} |" in page

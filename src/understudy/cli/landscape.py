@@ -29,7 +29,7 @@ def landscape(
         ),
     ] = None,
     points: Annotated[int, typer.Option(help="Places along each direction; odd.")] = 21,
-    span: Annotated[float, typer.Option(help="How far to go, in lengths of the filters.")] = 1.0,
+    span: Annotated[float, typer.Option(help="How far to go, in lengths of the filters.")] = 0.5,
     images: Annotated[int, typer.Option(help="Training images that the loss is of.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the directions and the choice of images.")] = 0,
     store: StoreFolder = None,
