@@ -147,6 +147,8 @@ def test_a_student_of_peers_can_be_built_again_alone_or_with_all_of_them(
     assert isinstance(student.model, PeerNetwork) is together
     wiring = student.card["architecture"]["wiring"]
     assert wiring.startswith("2 networks that share their first layers, the trunk: ") is together
+    held = {"from": "dense + peers ensemble", "to": "dense + peers", "kind": "holds"}
+    assert held in read_result(out)["ladder"]["edges"]
     assert accuracy(student, out / "recipe.yaml") == student.card["test"]["accuracy"]
 
 

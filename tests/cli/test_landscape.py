@@ -100,7 +100,7 @@ def test_every_student_of_the_first_seed_is_looked_at(here: Path, understudy: Co
     before = {path: path.read_bytes() for path in Path("runs/.store/stages").rglob("*") if path.is_file()}
     assert understudy("landscape", "runs/a", *FEW) == 0, understudy.err
     value = content("runs/a")
-    assert (value["version"], value["seed"], value["images"], value["steps"]) == (1, 0, 20, [-1.0, 0.0, 1.0])
+    assert (value["version"], value["seed"], value["images"], value["steps"]) == (1, 0, 20, [-0.5, 0.0, 0.5])
     assert [(arm["name"], arm["seed"]) for arm in value["arms"]] == [
         ("dense", 0),
         ("scratch", 0),
