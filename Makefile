@@ -78,7 +78,7 @@ $(VENV)-extras/.stamp: pyproject.toml
 
 test-extras: export OMP_NUM_THREADS := 1
 test-extras: $(VENV)-extras/.stamp ## the tests of models, data and callbacks with all extras installed
-	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data tests/structure tests/cli tests/deploy tests/ladder/test_given_files.py tests/test_callbacks.py $(ARGS)
+	@$(VENV)-extras/bin/python -m pytest -n $(WORKERS) tests/models tests/data tests/structure tests/cli tests/deploy tests/ladder/test_given_files.py tests/ladder/test_additions.py tests/test_callbacks.py $(ARGS)
 
 # Room by room, so that a well-tested one does not hide another. What runs in processes of its own is not counted.
 ROOMS := losses teaching ladder store data
