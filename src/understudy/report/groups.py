@@ -38,7 +38,7 @@ def cells(runs: Mapping[str, Mapping[str, Any]]) -> Cells | None:
     headers = [
         *([Column(words="run", text=True)] if several else []),
         Column(words="stage", text=True),
-        *(Column(words=name, drop=1 if name in ("medium", "balanced") else 0) for name in shown),
+        *(Column(words=name, drop={"balanced": 2, "medium": 1}.get(name, 0)) for name in shown),
         Column(words="all"),
     ]
     rows = [
