@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +8,17 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from understudy.cli import main
+from tests.cli.conftest import Command
 from understudy.cli.cost import image_of, table_of
 from understudy.errors import BadInput
 from understudy.models import build
 from understudy.structure.cost import layer_costs
 
 
-class Command:
-    """Runs ``understudy cost`` in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["cost", *arguments])
-        self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    def raw(self, *arguments: str) -> dict[str, Any]:
-        assert self(*arguments, "--json") == 0
-        value: dict[str, Any] = json.loads(self.out)
-        return value
-
-
 @pytest.fixture
 def cost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("COLUMNS", "120")
-    return Command(capsys)
+    return Command(capsys, "cost")
 
 
 # parameters and multiply-adds for an image of 3x32x32

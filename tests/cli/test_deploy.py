@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Command
 from tests.recipe.tiny import TEXT, write_data
 from understudy.cli import main
 from understudy.cli.deploy import deliver, in_words
@@ -16,34 +17,6 @@ from understudy.errors import StageFailed
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
-
-
-class Command:
-    """Runs the command in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    def refused(self, *arguments: str) -> str:
-        """What is said of bad input: one line, and the exit status 2."""
-        assert self(*arguments) == 2
-        assert self.out == ""
-        (line,) = self.err.splitlines()
-        return line
-
-
-@pytest.fixture
-def understudy(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
 
 
 @pytest.fixture

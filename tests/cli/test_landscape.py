@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.cli.conftest import Command
 from tests.recipe.tiny import TEXT, write_data
 from understudy.cli import main
 from understudy.ladder.networks import rebuilt
@@ -18,33 +19,6 @@ from understudy.store import Store
 from understudy.training.landscape import mean_loss, some_images
 
 FEW = ("--points", "3", "--images", "20")
-
-
-class Command:
-    """Runs the command in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    def refused(self, *arguments: str) -> str:
-        """What is said of bad input: one line, and the exit status 2."""
-        assert self("landscape", *arguments) == 2, self.err
-        (line,) = self.err.splitlines()
-        return line
-
-
-@pytest.fixture
-def understudy(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
 
 
 PEERS = """\
@@ -190,24 +164,26 @@ def test_peers_and_smaller_networks_can_be_looked_at(
 
 def test_bad_figures_are_one_line(here: Path, understudy: Command) -> None:
     refused = understudy.refused
-    assert "points is 20; it is an odd number, 3 or more" in refused("runs/a", "--points", "20")
-    assert "span is 0; it is above 0" in refused("runs/a", "--span", "0")
-    assert "--images is a whole number, 1 or more; got 0." in refused("runs/a", "--images", "0")
-    assert "--seed is a whole number from 0 to 2147483647; got -1." in refused("runs/a", "--seed", "-1")
+    assert "points is 20; it is an odd number, 3 or more" in refused("landscape", "runs/a", "--points", "20")
+    assert "span is 0; it is above 0" in refused("landscape", "runs/a", "--span", "0")
+    assert "--images is a whole number, 1 or more; got 0." in refused("landscape", "runs/a", "--images", "0")
+    assert "--seed is a whole number from 0 to 2147483647; got -1." in refused(
+        "landscape", "runs/a", "--seed", "-1"
+    )
     assert not Path("runs/a/landscape.json").exists()
 
 
 def test_what_is_no_run_and_no_student_is_one_line(here: Path, understudy: Command) -> None:
     refused = understudy.refused
-    assert "runs/b is no run's folder" in refused("runs/b")
-    assert refused("runs/a", "--arms", "drect") == (
+    assert "runs/b is no run's folder" in refused("landscape", "runs/b")
+    assert refused("landscape", "runs/a", "--arms", "drect") == (
         "understudy: --arms: 'drect' is no student of runs/a. Students: dense, scratch, direct. Did you mean 'direct'?"
     )
-    assert "'teacher' is no student of runs/a." in refused("runs/a", "--arms", "teacher")
-    assert "one run at a time: runs/a, and not runs/peers." in refused("runs/a", "runs/peers")
-    assert "holds no store" in refused("runs/a", "--store", "nowhere")
+    assert "'teacher' is no student of runs/a." in refused("landscape", "runs/a", "--arms", "teacher")
+    assert "one run at a time: runs/a, and not runs/peers." in refused("landscape", "runs/a", "runs/peers")
+    assert "holds no store" in refused("landscape", "runs/a", "--store", "nowhere")
     Path("runs/a/recipe.yaml").unlink()
-    assert "the run was started from Python" in refused("runs/a")
+    assert "the run was started from Python" in refused("landscape", "runs/a")
 
 
 def test_students_that_are_not_kept_are_left_out_or_said(here: Path, understudy: Command) -> None:
@@ -215,11 +191,11 @@ def test_students_that_are_not_kept_are_left_out_or_said(here: Path, understudy:
     keys = {job.name: job.key for job in built.jobs if job.seed == 0}
     shutil.rmtree(f"runs/.store/stages/{keys['scratch']}")
     assert "scratch, seed 0, is not kept in runs/.store. Run its recipe again" in understudy.refused(
-        "runs/a", "--arms", "scratch"
+        "landscape", "runs/a", "--arms", "scratch"
     )
     assert understudy("landscape", "runs/a", *FEW) == 0
     assert "note: scratch, seed 0, is not kept in runs/.store; it is left out." in understudy.out
     assert [arm["name"] for arm in content("runs/a")["arms"]] == ["dense", "direct"]
     for name in ("dense", "direct"):
         shutil.rmtree(f"runs/.store/stages/{keys[name]}")
-    assert "no student of runs/a is kept in runs/.store." in understudy.refused("runs/a")
+    assert "no student of runs/a is kept in runs/.store." in understudy.refused("landscape", "runs/a")

@@ -1,44 +1,21 @@
 from __future__ import annotations
 
 import io
-import json
-from typing import Any
 
 import pytest
 from rich.console import Console
 
-from understudy.cli import main
+from tests.cli.conftest import Command
 from understudy.cli.layers import size_of, table_of
 from understudy.errors import BadInput
 from understudy.models import build
 from understudy.models.features import layer_shapes
 
 
-class Command:
-    """Runs ``understudy layers`` in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["layers", *arguments])
-        self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    def raw(self, *arguments: str) -> dict[str, Any]:
-        assert self(*arguments, "--json") == 0
-        value: dict[str, Any] = json.loads(self.out)
-        return value
-
-
 @pytest.fixture
 def layers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("COLUMNS", "100")
-    return Command(capsys)
+    return Command(capsys, "layers")
 
 
 def test_the_table_has_layers_with_feature_maps(layers: Command) -> None:

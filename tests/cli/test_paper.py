@@ -5,32 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from understudy.cli import main
+from tests.cli.conftest import Command
 from understudy.recipe import check, read_text
 from understudy.recipe.papers import PAPERS, paper_of
-
-
-class Command:
-    """Runs ``understudy paper`` in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["paper", *arguments])
-        self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    def refused(self, *arguments: str) -> str:
-        """What is said of bad input: one line, and the exit status 2."""
-        assert self(*arguments) == 2
-        assert self.out == ""
-        (line,) = self.err.splitlines()
-        return line
 
 
 @pytest.fixture
@@ -38,7 +15,7 @@ def paper(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("UNDERSTUDY_STORE", raising=False)
     monkeypatch.chdir(tmp_path)
-    return Command(capsys)
+    return Command(capsys, "paper")
 
 
 @pytest.fixture

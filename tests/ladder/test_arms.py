@@ -32,7 +32,7 @@ OF_TEACHINGS = {
 }
 WHOLE = replace(
     MATERIAL,
-    uniform=tiny.STUDENT,
+    uniform=((), tiny.STUDENT),
     alone=([], tiny.STUDENT),
     beta=0.99,
     shape="dense",

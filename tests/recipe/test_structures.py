@@ -115,6 +115,32 @@ def test_uniform_is_as_wide_as_the_budget_allows_and_alone_has_no_teacher(data: 
     assert not found.ladder["structure_alone"].teachers
 
 
+def test_uniform_takes_channels_of_all_layers_where_no_width_is_small_enough(
+    data: Path, tmp_path: Path
+) -> None:
+    """The last layer of this network has 1,280 channels at every width below one."""
+    found = built(
+        data,
+        models={"teacher": {"name": "mobilenet_v2", "width": 0.1}},
+        structure={"budget": {"parameters": "0.15x"}, "strengths": [1.0]},
+        controls=["uniform"],
+    )
+    jobs = {job.name: job for job in found.jobs}
+    assert found.ladder["uniform"].structure == "uniform/structure"
+    assert found.ladder["uniform"].teachers == ("teacher",)
+    choice = jobs["uniform/structure"]
+    assert (choice.stage.choice is not None, choice.among) == (True, ())
+    assert choice.key != jobs["structure"].key
+    store = Store(tmp_path / "store")
+    (outcome,) = run([choice], store=store, dataset=found.dataset)
+    assert outcome.result is not None
+    record = outcome.result.record
+    assert record["choice"]["search"] is None
+    assert 0.97 < record["choice"]["reached"]["parameters"] <= 1
+    shares = [one["after"] / one["before"] for one in record["choice"]["widths"] if one["before"] >= 100]
+    assert 0.05 < min(shares) <= max(shares) < min(shares) + 0.05
+
+
 @pytest.mark.parametrize(
     "structure",
     [

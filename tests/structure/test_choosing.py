@@ -129,6 +129,19 @@ def test_a_network_that_was_never_trained_becomes_narrower_everywhere() -> None:
     assert all(0.6 < share < 0.8 for share in shares)  # about the root of a half
 
 
+def test_evenly_means_whatever_the_weights_say() -> None:
+    model, takes = uneven("resnet")
+    again, _ = uneven("resnet", seed=1)
+    found = choose(model, Budget(parameters="0.3x"), evenly=True, **takes)
+    assert found.structure == choose(again, Budget(parameters="0.3x"), evenly=True, **takes).structure
+    assert found.structure != choose(model, Budget(parameters="0.3x"), **takes).structure
+    checked(model, found, takes)
+    least = Budget(parameters=f"{smallest_cost(model, **takes).parameters / 1000}k")
+    assert choose(model, least, **takes).limits.parameters
+    with pytest.raises(BadInput, match="is less than the network can be made"):  # no group becomes empty
+        choose(model, least, evenly=True, **takes)
+
+
 def test_strong_channels_stay_and_weak_ones_go() -> None:
     model, takes = made("resnet")
     with torch.no_grad():

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             lambda found: f"it should be a {'whole number' if found[1] == 'integer' else found[1]}",
             error.format_message(),
         )
-        _complain(f"{said.rstrip('.')}. See {where} --help.")
+        _complain(f"{said.rstrip('.')}{'' if said.endswith('?') else '.'} See {where} --help.")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         status = 130

@@ -31,6 +31,10 @@ StoreFolder = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option(help="Stages trained side by side, each in a process.")]
+Hours = Annotated[float | None, typer.Option(help="Stop after so many hours, with a checkpoint.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write over another run in --out; the store is not touched.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Say how it goes as events, one JSON object a line, and nothing else.")
 ]

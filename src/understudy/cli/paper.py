@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from understudy.cli.options import Jobs, Quiet, Seeds, Set, StoreFolder, changed_by, console, say
+from understudy.cli.options import (
+    Force,
+    Hours,
+    Jobs,
+    Quiet,
+    Seeds,
+    Set,
+    StoreFolder,
+    changed_by,
+    console,
+    say,
+)
 from understudy.cli.run import run_raw
 from understudy.errors import BadInput
 
@@ -34,14 +45,12 @@ def paper(
     seeds: Seeds = None,
     set_: Set = None,
     jobs: Jobs = 1,
-    hours: Annotated[float | None, typer.Option(help="Stop after so many hours, with a checkpoint.")] = None,
+    hours: Hours = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/ and the name unless said.")
     ] = None,
     store: StoreFolder = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over another run in --out; the store is not touched.")
-    ] = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """A published table with its published settings; gaps are ours, and said. Its figures stand beside ours."""

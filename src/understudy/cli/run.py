@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.options import (
+    Force,
+    Hours,
     Jobs,
     Json,
     Quiet,
@@ -54,14 +56,12 @@ def run(
     seeds: Seeds = None,
     set_: Set = None,
     jobs: Jobs = 1,
-    hours: Annotated[float | None, typer.Option(help="Stop after so many hours, with a checkpoint.")] = None,
+    hours: Hours = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/ and the recipe's name unless said.")
     ] = None,
     store: StoreFolder = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over another run in --out; the store is not touched.")
-    ] = False,
+    force: Force = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -29,7 +29,7 @@ class Material:
         stochastic: of the last stage of ``dense``.
         costs: multiply-adds an image of each assistant and then the student, where ``direct_long`` matches those.
         reading: of ``pacemaker``.
-        uniform: the network of ``uniform``, all of its layers narrowed alike.
+        uniform: of ``uniform``: stages that come before, and the network, all of whose layers are narrowed alike.
         alone: what ``structure_alone`` is made of: the stages that find a structure without a teacher, and its rung.
         form: of the peers of ``peers`` and ``peers_alone``. peers: how peers teach each other, wherever there are some.
         beta: of ``balanced_labels``.
@@ -46,7 +46,7 @@ class Material:
     stochastic: Stochastic | None = None
     costs: Sequence[int] | None = None
     reading: Reading = "ensemble"
-    uniform: Rung | None = None
+    uniform: tuple[Sequence[Stage], Rung] | None = None
     alone: tuple[Sequence[Stage], Rung] | None = None
     form: PeerForm = field(default_factory=PeerForm)
     peers: Peers = field(default_factory=lambda: Peers(method=Labels()))
@@ -72,7 +72,8 @@ class Material:
             raise BadInput(
                 "the control uniform goes with structure: it is what a learnt structure is compared with."
             )
-        return shapes.direct(self.lead, self.uniform, self.method, name="uniform")
+        before, rung = self.uniform
+        return [*before, *shapes.direct(self.lead, rung, self.method, name="uniform")]
 
     def untaught(self) -> list[Stage]:
         """``structure_alone``: a structure that was found without a teacher, trained from the labels alone."""

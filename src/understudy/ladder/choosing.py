@@ -37,44 +37,27 @@ def chosen(
 ) -> Chosen:
     """Cuts what each search left to the budget; the one best on the validation split is taken, the first of equals.
 
-    Statistics of batch norms lag behind a search; they are measured anew on training images first.
-
-    Without a validation split there is only one search, see ``understudy.ladder.planning``.
+    Where nothing was searched, all layers of a network with new weights become narrower alike. Without a validation
+    split there is only one search, see ``understudy.ladder.planning``.
 
     Raises:
         BadInput: the network cannot be made as small as the budget asks.
     """
     assert job.stage.choice is not None
-    height, width = job.stage.network.arguments(dataset)["size"]
-    shapes: dict[str, Any] = {"channels": dataset.channels, "size": (height, width)}
+    if not job.among:
+        model, record, notes = _cut(job.stage.network.build(dataset), job, dataset, evenly=True)
+        for sentence in notes:
+            say(sentence)
+        return Chosen(model=model, record={**record, "choice": {"search": None, **record["choice"]}})
     candidates: list[tuple[float, nn.Module, dict[str, Any]]] = []
     for search in job.among:
-        whole = rebuilt(search, store, dataset)
-        found = choose(whole, job.stage.choice.budget, blocks=job.stage.choice.blocks, **shapes)
-        with torch.random.fork_rng(devices=[]):
-            smaller = shrunk(whole, found.structure, **shapes)
+        model, record, notes = _cut(rebuilt(search, store, dataset), job, dataset)
         images = training_images(dataset, job.stage.network.preprocessing(dataset), most=STATISTICS)
-        renew_statistics(smaller, images)
-        accuracy = _accuracy(smaller, job, dataset, training)
-        record = {
-            "structure": found.structure.as_dict(),
-            "choice": {
-                "search": search.name,
-                "budget": job.stage.choice.budget.definition(),
-                "whole": {
-                    "parameters": job.whole.parameters,
-                    "multiply_adds": job.whole.multiply_adds,
-                },
-                "reached": _shares(found),
-                "threshold": found.threshold,
-                "widths": [
-                    {"layer": layer, "before": before, "after": after}
-                    for layer, (before, after) in widths(whole, found.structure, **shapes).items()
-                ],
-            },
-        }
-        candidates.append((accuracy, smaller, record))
-        for sentence in found.notes:
+        # statistics of batch norms lag behind a search
+        renew_statistics(model, images)
+        record["choice"] = {"search": search.name, **record["choice"]}
+        candidates.append((_accuracy(model, job, dataset, training), model, record))
+        for sentence in notes:
             say(f"{search.name}: {sentence}")
     best = max(candidates, key=lambda candidate: candidate[0])
     best[2]["choice"]["candidates"] = [
@@ -88,6 +71,30 @@ def chosen(
     ]
     say(f"{best[2]['choice']['search']} is taken")
     return Chosen(model=best[1], record=best[2])
+
+
+def _cut(
+    whole: nn.Module, job: Job, dataset: Dataset, *, evenly: bool = False
+) -> tuple[nn.Module, dict[str, Any], tuple[str, ...]]:
+    """A network cut to the budget, what ``stage.json`` says of that, and sentences for a person."""
+    choice = job.stage.choice
+    assert choice is not None
+    height, width = job.stage.network.arguments(dataset)["size"]
+    shapes: dict[str, Any] = {"channels": dataset.channels, "size": (height, width)}
+    found = choose(whole, choice.budget, blocks=choice.blocks, evenly=evenly, **shapes)
+    with torch.random.fork_rng(devices=[]):
+        smaller = shrunk(whole, found.structure, **shapes)
+    said = {
+        "budget": choice.budget.definition(),
+        "whole": {"parameters": job.whole.parameters, "multiply_adds": job.whole.multiply_adds},
+        "reached": _shares(found),
+        "threshold": None if evenly else found.threshold,
+        "widths": [
+            {"layer": layer, "before": before, "after": after}
+            for layer, (before, after) in widths(whole, found.structure, **shapes).items()
+        ],
+    }
+    return smaller, {"structure": found.structure.as_dict(), "choice": said}, found.notes
 
 
 def _shares(found: Choice) -> dict[str, float]:

@@ -288,12 +288,13 @@ class Choice:
 
     Attributes:
         budget: what the network may cost.
-        among: names of the stages that searched, each the same network with scales of its own.
+        among: names of the stages that searched, each the same network with scales of its own; none: nothing was
+            learnt, and all layers become narrower alike.
         blocks: weights of the network's blocks in the search: one of weight 0 keeps its channels.
     """
 
     budget: Budget
-    among: tuple[str, ...]
+    among: tuple[str, ...] = ()
     blocks: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -343,8 +344,6 @@ class Stage:
         if self.choice is not None:
             if self.teachers or self.start or self.structure or self.weights or self.training:
                 raise BadInput(f"stage {self.name!r} chooses a structure, and nothing is trained in it.")
-            if not self.choice.among:
-                raise BadInput(f"stage {self.name!r} chooses a structure among no searches.")
             return
         if self.taken is not None:
             if self.teachers or self.start or self.structure or self.weights or self.training:

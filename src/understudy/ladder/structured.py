@@ -119,6 +119,22 @@ def rungs(search: Search, network: Network, training: Training, *, name: str = "
     return found
 
 
+def narrowed_alike(
+    network: Network, training: Training, budget: Budget, *, name: str = "uniform"
+) -> tuple[list[Stage], Rung]:
+    """The stage that takes channels of all layers alike until the budget holds, and what is made of it.
+
+    Args:
+        network: whose channels they are.
+        training: of what is left.
+        budget: what it may cost.
+        name: what the stage's name begins with.
+    """
+    small = replace(network, note=label(budget))
+    narrow = Stage(name=f"{name}/structure", network=small, role="assistant", choice=Choice(budget=budget))
+    return [narrow], Rung(network=small, training=training, structure=narrow.name)
+
+
 def between(budget: Budget, assistants: int | Sequence[float], whole: Cost) -> tuple[Budget, ...]:
     """Budgets of the assistants, largest first, and then the student.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
 from understudy.errors import BadInput, listed
 from understudy.models.limits import check_shapes, check_width, scaled
 from understudy.models.names import BOTTLENECK_RESNET, OKD_WRN_DEPTHS, OKD_WRN_FACTORS
-from understudy.models.resnet import draw_convolutions
+from understudy.models.resnet import draw_convolutions, shortcut, stem
 
 WIRING = (
     "stem.conv, stem.norm, stem.relu; then every block of stage1, stage2, stage3 in order; pool, flatten, head. "
@@ -34,14 +32,7 @@ class BottleneckBlock(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                OrderedDict(
-                    conv=nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False),
-                    norm=nn.BatchNorm2d(outputs),
-                )
-            )
+        self.shortcut = shortcut(inputs, outputs, stride=stride)
         self.relu3 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -93,15 +84,9 @@ class BottleneckResNet(nn.Module):
         blocks = (depth - 2) // 9
         inner = [scaled(count * factor, width) for count in (16, 32, 64)]
         outer = [scaled(count * _EXPANSION, width) for count in (16, 32, 64)]
-        stem = scaled(16, width)
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(channels, stem, 3, padding=1, bias=False),
-                norm=nn.BatchNorm2d(stem),
-                relu=nn.ReLU(),
-            )
-        )
-        self.stage1 = _stage(blocks, stem, inner[0], outer[0], stride=1)
+        first = scaled(16, width)
+        self.stem = stem(channels, first)
+        self.stage1 = _stage(blocks, first, inner[0], outer[0], stride=1)
         self.stage2 = _stage(blocks, outer[0], inner[1], outer[1], stride=2)
         self.stage3 = _stage(blocks, outer[1], inner[2], outer[2], stride=2)
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -205,7 +205,12 @@ def check_layers(names: Iterable[str], shapes: Mapping[str, object], *, whose: s
     """
     for name in names:
         if name == "" or name not in shapes:
-            raise BadInput(f"{whose} has no layer {name!r}.{suggestion(name, shapes)} {_HOW_TO_LIST}")
+            near = suggestion(name, shapes)
+            known = {layer: shape for layer, shape in shapes.items() if isinstance(shape, tuple)}
+            maps = list(_last_by_size(known).values())
+            if not near and maps:
+                near = f" Feature maps of it: {listed(maps)}."
+            raise BadInput(f"{whose} has no layer {name!r}.{near} {_HOW_TO_LIST}")
 
 
 def matched(student_shapes: Shapes, teacher_shapes: Shapes) -> dict[str, str]:

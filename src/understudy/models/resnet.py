@@ -18,6 +18,29 @@ WIRING = (
 )
 
 
+def stem(channels: int, outputs: int) -> nn.Sequential:
+    """A 3x3 convolution, batch norm and ReLU at the images' own size."""
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            norm=nn.BatchNorm2d(outputs),
+            relu=nn.ReLU(),
+        )
+    )
+
+
+def shortcut(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
+    """What is added to a block's output: its input, or a 1x1 convolution with batch norm where the shape changes."""
+    if stride == 1 and inputs == outputs:
+        return nn.Sequential()
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False),
+            norm=nn.BatchNorm2d(outputs),
+        )
+    )
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, ReLU after the sum."""
 
@@ -28,14 +51,7 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                OrderedDict(
-                    conv=nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False),
-                    norm=nn.BatchNorm2d(outputs),
-                )
-            )
+        self.shortcut = shortcut(inputs, outputs, stride=stride)
         self.relu2 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -72,13 +88,7 @@ class ResNet(nn.Module):
             raise BadInput(f"there is no resnet-{depth}. Possible: {listed(f'resnet-{n}' for n in RESNET)}")
         blocks = (depth - 2) // 6
         widths = [scaled(count, width) for count in (16, 32, 64)]
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(channels, widths[0], 3, padding=1, bias=False),
-                norm=nn.BatchNorm2d(widths[0]),
-                relu=nn.ReLU(),
-            )
-        )
+        self.stem = stem(channels, widths[0])
         self.stage1 = _stage(blocks, widths[0], widths[0], stride=1)
         self.stage2 = _stage(blocks, widths[0], widths[1], stride=2)
         self.stage3 = _stage(blocks, widths[1], widths[2], stride=2)

@@ -177,17 +177,26 @@ def _is_limit(error: BadInput) -> bool:
     return str(error).startswith(("multiply_adds", "parameters"))
 
 
-def _narrowed(network: Network, training: Any, budget: Budget, dataset: Dataset, whole: Cost) -> Rung:
-    """All layers narrowed alike: the widest factor, in steps of a thousandth, whose cost is within the budget."""
+def _narrowed(
+    network: Network, training: Any, budget: Budget, dataset: Dataset, whole: Cost
+) -> tuple[list[Stage], Rung]:
+    """All layers narrowed alike: a width of the network where one is within the budget, else fewer channels in each."""
     from understudy.ladder.shapes import Rung
-    from understudy.ladder.structured import label
+    from understudy.ladder.structured import narrowed_alike
+
+    width = _widest(network, budget, dataset, whole)
+    if width is not None:
+        return [], Rung(network=replace(network, width=width), training=training)
+    return narrowed_alike(network, training, budget)
+
+
+def _widest(network: Network, budget: Budget, dataset: Dataset, whole: Cost) -> float | None:
+    """The widest factor, in steps of a thousandth, whose cost is within the budget; None: there is none."""
     from understudy.models.names import is_built_in
     from understudy.structure.cost import cost
 
     if network.factory is not None or not is_built_in(network.name):
-        raise BadInput(
-            f"the control uniform narrows a built-in network, and {network.name} is none: leave it out of controls."
-        )
+        return None
     limits = budget.limits(whole)
     low, high = 0, 1000  # thousandths of the width; what is too narrow to be built costs too much
     while high - low > 1:
@@ -197,6 +206,4 @@ def _narrowed(network: Network, training: Any, budget: Budget, dataset: Dataset,
             low = middle
         else:
             high = middle
-    if not low:
-        raise BadInput(f"structure.budget: no width of {network.name} is within {label(budget)}.")
-    return Rung(network=replace(network, width=round(network.width * low / 1000, 6)), training=training)
+    return round(network.width * low / 1000, 6) if low else None

@@ -203,6 +203,15 @@ _EXAMPLES = {
     "columns": "{image: img, label: fine_label}",
     "multiply_adds": "0.5x or 20MMAC",
     "parameters": "0.19x or 300k",
+    "structure": "{budget: {multiply_adds: 0.5x}}",
+    "budget": "{multiply_adds: 0.5x}",
+    "blocks": "{stage2: 2.0, stem: 0}",
+    "long_tail": "{imbalance: 100}",
+    "peers": "{count: 3}",
+    "views": "{crop: 4, flip: true}",
+    "training": "{epochs: 30}",
+    "signals": "{dtype: float16}",
+    "layers": "{stage2: stage2}",
 }
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),

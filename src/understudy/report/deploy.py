@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from understudy.report import numbers
 from understudy.report.axes import usable
 from understudy.report.numbers import plain
-from understudy.report.result import Accuracy, damage
+from understudy.report.result import Accuracy, damage, read_beside
 
 FILE = "deploy.json"
 VERSION = 1
@@ -85,22 +84,10 @@ def read_deploy(folder: Path, delivered: Mapping[str, Any] | None = None) -> Dep
         folder: of a run.
         delivered: its ``delivered`` of ``result.json``; with it, rows of another student are left out.
     """
-    path = Path(folder) / FILE
     again = "Run understudy export again to write it anew."
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return Deployed()
-    except OSError as error:
-        return Deployed(problem=f"{FILE} cannot be read: {error.strerror or error}. Mend its permissions.")
-    except (ValueError, RecursionError):
-        return Deployed(problem=f"{FILE} is damaged: it is not JSON. {again}")
-    version = value.get("version") if isinstance(value, dict) else None
-    if type(version) is not int or version != VERSION:
-        newer = "Use the understudy that wrote it." if type(version) is int and version > VERSION else again
-        return Deployed(
-            problem=f"{FILE} has version {plain(version)[:40]}, this understudy reads {VERSION}. {newer}"
-        )
+    value = read_beside(Path(folder) / FILE, version=VERSION, again=again)
+    if not isinstance(value, dict):
+        return Deployed(problem=value or "")
     if wrong := damage(value, DeployOf):
         return Deployed(problem=f"{FILE} is damaged: {wrong}. {again}")
     key = (value.get("student") or {}).get("key")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from understudy.report import charts
 from understudy.report.axes import Scale, ticks, usable
 from understudy.report.frame import NAME, Frame, axes, svg, title
 from understudy.report.numbers import plain, shortened, three_figures
-from understudy.report.result import damage
+from understudy.report.result import damage, read_beside
 
 FILE = "landscape.json"
 PICTURE = "landscape.svg"
@@ -124,22 +123,10 @@ def read_landscape(folder: Path, result: Mapping[str, Any] | None = None) -> Lan
         folder: of a run.
         result: its ``result.json``; with it, arms of other stages than those of this run are left out.
     """
-    path = Path(folder) / FILE
     again = "Run understudy landscape again to write it anew."
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return Landscape()
-    except OSError as error:
-        return Landscape(problem=f"{FILE} cannot be read: {error.strerror or error}. Mend its permissions.")
-    except (ValueError, RecursionError):
-        return Landscape(problem=f"{FILE} is damaged: it is not JSON. {again}")
-    version = value.get("version") if isinstance(value, dict) else None
-    if type(version) is not int or version != VERSION:
-        newer = "Use the understudy that wrote it." if type(version) is int and version > VERSION else again
-        return Landscape(
-            problem=f"{FILE} has version {plain(version)[:40]}, this understudy reads {VERSION}. {newer}"
-        )
+    value = read_beside(Path(folder) / FILE, version=VERSION, again=again)
+    if not isinstance(value, dict):
+        return Landscape(problem=value or "")
     if wrong := damage(value, LandscapeOf):
         return Landscape(problem=f"{FILE} is damaged: {wrong}. {again}")
     steps, arms = value["steps"], value["arms"]

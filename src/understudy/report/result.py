@@ -279,6 +279,29 @@ def read_result(folder: Path) -> dict[str, Any]:
     return dict(value)
 
 
+def read_beside(path: Path, *, version: int, again: str) -> dict[str, Any] | str | None:
+    """What a file beside ``result.json`` holds; a sentence where it cannot be read; None: it is not there.
+
+    Args:
+        path: of a JSON object with a ``version``.
+        version: that is understood.
+        again: what to do about a damaged file.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror or error}. Mend its permissions."
+    except (ValueError, RecursionError):
+        return f"{path.name} is damaged: it is not JSON. {again}"
+    found = value.get("version") if isinstance(value, dict) else None
+    if type(found) is not int or found != version:
+        newer = "Use the understudy that wrote it." if type(found) is int and found > version else again
+        return f"{path.name} has version {plain(found)[:40]}, this understudy reads {version}. {newer}"
+    return dict(value)
+
+
 def damage(value: object, kind: type) -> str:
     """The first thing that makes ``value`` no ``kind``, such as ``stages.3.seed: Input should be …``; empty: there is none.
 

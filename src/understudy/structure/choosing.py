@@ -71,6 +71,7 @@ def choose(
     size: tuple[int, int],
     blocks: Mapping[str, float] | None = None,
     dead_below: float = 1e-2,
+    evenly: bool = False,
 ) -> Choice:
     """Takes away the weakest channels of the whole network until it is within the budget.
 
@@ -86,6 +87,7 @@ def choose(
         size: height and width of the image in pixels.
         blocks: weights of blocks as in the search; a block of weight 0 keeps its channels.
         dead_below: magnitude up to which a channel is reported as dead by itself.
+        evenly: all groups become narrower alike, whatever the weights say; none becomes empty.
 
     Raises:
         BadInput: the budget is above what the network has or below what it can be made, the network's channels cannot
@@ -96,9 +98,11 @@ def choose(
     limits = budget.limits(reading.whole)
     with torch.no_grad():
         magnitudes = Magnitudes(reading, model)(model).cpu().numpy()
+    if evenly:
+        magnitudes = np.ones_like(magnitudes)
     frozen = frozen_channels(reading, model, blocks or {})
     notes: list[str] = []
-    search = _Removal(reading, magnitudes, frozen, empties=True)
+    search = _Removal(reading, magnitudes, frozen, empties=not evenly)
     within = search.until(limits)
     if within and not _works(model, search, channels=channels, size=size):
         search = _Removal(reading, magnitudes, frozen, empties=False)
