@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from understudy.data import MemoryImages, Split
-from understudy.data.batches import Batch, batch_of, batches, epoch_order, plain_order
+from understudy.data.batches import Batch, DeviceImages, batch_of, batches, epoch_order, plain_order
 from understudy.data.views import PLAIN, View, ViewPolicy, apply_view, draw_mixing, mix
 from understudy.errors import BadInput, Damaged
 
@@ -145,6 +145,28 @@ def test_a_sample_is_the_same_alone_in_any_batch_and_in_any_order(
             share=None if whole.share is None else whole.share[at],
         )
         assert same(part, expected)
+
+
+def test_a_batch_says_what_main_memory_knows_of_it() -> None:
+    split, index = kept_split(), np.array([5, 0, 39, 5])
+    batch = batch_of(split, view_of(MIXED), index)
+    by_hand = Batch(index=batch.index, pixels=batch.pixels, labels=batch.labels)
+    for one in (batch, by_hand):
+        said = one.on_host()
+        assert said.index.tolist() == index.tolist()
+        assert said.labels.tolist() == split.labels[index].tolist()
+        assert said.index.dtype == said.labels.dtype == np.int64
+    assert by_hand.known is None
+
+
+def test_images_on_a_device_are_images_still() -> None:
+    split, index = kept_split(), np.array([3, 3, 0])
+    there = DeviceImages(split, "cpu")
+    assert there.in_memory
+    assert len(there) == 40
+    np.testing.assert_array_equal(there.fetch(index), split.images.fetch(index))
+    np.testing.assert_array_equal(there.pixels.numpy(), split.images.fetch(np.arange(40)))
+    np.testing.assert_array_equal(there.labels.numpy(), split.labels)
 
 
 def test_mixing_takes_the_partner_as_this_view_shows_it() -> None:

@@ -18,9 +18,23 @@ from understudy.errors import BadInput, UnderstudyError
 from understudy.randomness import numpy_stream
 
 if TYPE_CHECKING:
-    from understudy.data.dataset import Split
+    from understudy.data.dataset import Images, Split
 
 _Any = TypeVar("_Any")
+_COPIED = 1 << 13  # images that are copied to a device at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnHost:
+    """What main memory holds of a batch, wherever its tensors are.
+
+    Attributes:
+        index: ``(batch,)`` int64, as in the batch.
+        labels: ``(batch,)`` int64, likewise.
+    """
+
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +50,7 @@ class Batch:
         share: ``(batch,)`` float32 where the view mixes: the weight of ``labels``, while ``partner_labels`` weigh
             ``1 - share``; otherwise None.
         view: as which it shows them; whoever pairs a batch with something kept asks here.
+        known: see ``on_host``; None where whoever made the batch did not say.
     """
 
     index: Tensor
@@ -44,13 +59,56 @@ class Batch:
     partner_labels: Tensor | None = None
     share: Tensor | None = None
     view: View | None = None
+    known: OnHost | None = None
+
+    def on_host(self) -> OnHost:
+        """Index and labels in main memory. A batch of a split knows them; else its tensors are asked, which waits for
+        a GPU."""
+        if self.known is not None:
+            return self.known
+        return OnHost(index=self.index.cpu().numpy(), labels=self.labels.cpu().numpy())
+
+
+class DeviceImages:
+    """The images and labels of a split, copied once to a device, on which its batches are made.
+
+    Args:
+        split: in memory, not empty.
+        device: as torch calls it.
+
+    Attributes:
+        pixels: ``(n, height, width, channels)`` uint8. labels: ``(n,)`` int64.
+    """
+
+    in_memory = True
+
+    def __init__(self, split: Split, device: str) -> None:
+        self.images: Images = split.images
+        shape = self.images.fetch(np.arange(1)).shape[1:]
+        self.pixels = torch.empty((len(split), *shape), dtype=torch.uint8, device=device)
+        for start in range(0, len(split), _COPIED):
+            part = np.arange(start, min(start + _COPIED, len(split)))
+            self.pixels[start : start + len(part)].copy_(torch.from_numpy(self.images.fetch(part)))
+        self.labels = torch.tensor(split.labels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fetch(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """See ``understudy.data.dataset.Images``: from main memory, where they are still."""
+        return self.images.fetch(index)
+
+    def rows(self, index: NDArray[np.int64]) -> Tensor:
+        """``index`` on the device."""
+        # a copy that is not waited for: what lies in pageable memory is taken before the call returns
+        return torch.from_numpy(index).to(self.pixels.device, non_blocking=True)
 
 
 def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
     """The samples at ``index`` as ``view`` shows them: depends on its arguments only, sample by sample.
 
     Args:
-        split: images and labels.
+        split: images and labels; where its images are ``DeviceImages`` the batch is made on their device.
         view: what is done to the pixels.
         index: ``(batch,)`` positions in the split, in any order, repeats allowed.
 
@@ -59,13 +117,15 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
             ``understudy.data.views.apply_view``.
     """
     positions = _positions(index, len(split))
+    known = OnHost(index=positions, labels=split.labels[positions])
     if not view.policy.mixup:
         images = apply_view(view, positions, _fetched(split, positions))
         return Batch(
-            index=torch.from_numpy(positions),
+            index=_index(split, positions),
             pixels=images.permute(0, 3, 1, 2),
             labels=_labels(split, positions),
             view=view,
+            known=known,
         )
     partners, share = draw_mixing(view, positions, samples=len(split))
     # a partner appears as it does in this same view, so that a view's pixels are defined once
@@ -73,12 +133,13 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
     images = apply_view(view, everyone, _fetched(split, everyone))
     mixed = mix(images[: len(positions)], images[len(positions) :], share)
     return Batch(
-        index=torch.from_numpy(positions),
+        index=_index(split, positions),
         pixels=mixed.permute(0, 3, 1, 2),
         labels=_labels(split, positions),
         partner_labels=_labels(split, partners),
-        share=torch.from_numpy(share),
+        share=torch.from_numpy(share).to(mixed.device, non_blocking=True),
         view=view,
+        known=known,
     )
 
 
@@ -98,7 +159,13 @@ def _positions(index: ArrayLike, samples: int) -> NDArray[np.int64]:
     return np.array(given, dtype=np.int64)
 
 
+def _index(split: Split, index: NDArray[np.int64]) -> Tensor:
+    return split.images.rows(index) if isinstance(split.images, DeviceImages) else torch.from_numpy(index)
+
+
 def _fetched(split: Split, index: NDArray[np.int64]) -> Tensor:
+    if isinstance(split.images, DeviceImages):
+        return split.images.pixels.index_select(0, split.images.rows(index))
     images = np.ascontiguousarray(split.images.fetch(index))
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(index):
         raise BadInput(
@@ -110,6 +177,8 @@ def _fetched(split: Split, index: NDArray[np.int64]) -> Tensor:
 
 
 def _labels(split: Split, index: NDArray[np.int64]) -> Tensor:
+    if isinstance(split.images, DeviceImages):
+        return split.images.labels.index_select(0, split.images.rows(index))
     return torch.from_numpy(split.labels[index].astype(np.int64, copy=False))
 
 

@@ -71,8 +71,8 @@ def decoupled_loss(
 
 def _apart(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities ``(batch, 2)`` of (target, others) and ``(batch, classes - 1)`` among the others."""
-    keep = torch.ones_like(logits, dtype=torch.bool).scatter_(1, targets, value=False)
     target = logits.gather(1, targets)
-    others = logits[keep].view(len(logits), -1)
+    rest = torch.arange(logits.shape[1] - 1, device=logits.device)
+    others = logits.gather(1, rest + (rest >= targets))  # all classes but the target, in order
     pair = torch.cat([target, others.logsumexp(1, keepdim=True)], dim=1)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)

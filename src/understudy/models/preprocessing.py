@@ -63,8 +63,10 @@ class Preprocessing:
             images = F.interpolate(
                 images, size=self.size, mode="bilinear", antialias=True, align_corners=False
             )
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        mean, std = (
+            torch.tensor(values).to(images.device, non_blocking=True).view(1, -1, 1, 1)
+            for values in (self.mean, self.std)
+        )
         return images.div(255.0).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
     def definition(self) -> dict[str, Any]:

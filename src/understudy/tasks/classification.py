@@ -65,20 +65,35 @@ class Classification:
         Returns:
             an empty dictionary where there are no samples.
         """
+        return {name: value.item() for name, value in self.measured(outputs, labels.cpu()).items()}
+
+    def measured(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """As ``metrics``, in float64 scalars beside the outputs: nobody waits for a GPU until one is read.
+
+        Args:
+            outputs: logits ``(samples, classes)``, on any device.
+            labels: ``(samples,)``, in main memory: they say which figures there are.
+        """
         if not len(labels):
             return {}
-        right = (outputs.argmax(-1) == labels).double()
-        found = {"accuracy": right.mean().item()}
+        right = (outputs.argmax(-1) == _beside(outputs, labels)).double()
+        found = {"accuracy": right.mean()}
         if self.train_counts is None or not is_imbalanced(self.train_counts):
             return found
         of_class = torch.bincount(labels)
-        per_class = torch.bincount(labels, weights=right) / of_class
-        balanced = per_class[of_class > 0].mean().item()
-        return {**found, **dict(self._by_group(right, labels)), "balanced": balanced}
+        right_of_class = right.new_zeros(len(of_class)).index_add_(0, _beside(right, labels), right)
+        there = _beside(right, of_class.nonzero().flatten())
+        per_class = right_of_class[there] / _beside(right, of_class)[there]
+        return {**found, **dict(self._by_group(right, labels)), "balanced": per_class.mean()}
 
-    def _by_group(self, right: Tensor, labels: Tensor) -> Iterator[tuple[str, float]]:
+    def _by_group(self, right: Tensor, labels: Tensor) -> Iterator[tuple[str, Tensor]]:
         groups = [group_of(count) for count in self.train_counts or ()]
         for name in GROUPS:
-            members = torch.tensor([group == name for group in groups], device=labels.device)[labels]
-            if members.any():
-                yield name, right[members].mean().item()
+            members = torch.tensor([group == name for group in groups])[labels].nonzero().flatten()
+            if len(members):
+                yield name, right[_beside(right, members)].mean()
+
+
+def _beside(other: Tensor, values: Tensor) -> Tensor:
+    """``values``, from main memory, on the device of ``other``."""
+    return values.to(other.device, non_blocking=True)

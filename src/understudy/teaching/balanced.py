@@ -86,7 +86,7 @@ class BalancedTargets(SoftTargets):
         if step.epoch < self.first_epoch or self.beta == 0:
             return super().soft_terms(output, teachers, weights, step)
         assert self.class_weights is not None, "the method has not begun"
-        rare = self.class_weights.to(output.device)
+        rare = self.class_weights.to(output.device, non_blocking=True)
         targets = balanced_logits(teachers, rare, self.temperature)
         if self.form == "unnormalised":
             factors = unnormalised_factor(teachers, rare, self.temperature)
@@ -129,11 +129,12 @@ class BalancedLabels(Method):
         if step.batch.share is not None:
             raise BadInput("class-balanced labels do not go with mixup: leave data.views.mixup out.")
         output, labels = step.student(step.batch), step.batch.labels
-        known = labels >= 0
-        if not bool(known.any()):
+        known = torch.from_numpy(np.flatnonzero(step.batch.on_host().labels >= 0))
+        if not len(known):
             return {}
+        known = known.to(output.device, non_blocking=True)
         hard = weighted_cross_entropy(
-            output[known], labels[known], self.class_weights.to(output.device)
+            output[known], labels[known], self.class_weights.to(output.device, non_blocking=True)
         ).mean()
         return {"total": hard, "hard": hard}
 

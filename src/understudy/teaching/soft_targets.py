@@ -206,9 +206,8 @@ class SoftTargets(Method):
             for position in teaching:
                 self.taught[position] += 1
             weights = torch.tensor(
-                [1.0 if self.teacher_weights is None else self.teacher_weights[i] for i in teaching],
-                device=output.device,
-            )
+                [1.0 if self.teacher_weights is None else self.teacher_weights[i] for i in teaching]
+            ).to(output.device, non_blocking=True)
             soft = self.soft_terms(output, step.teacher_logits(teaching, step.batch), weights, step).mean()
             if self.kl_reduction == "mean_over_classes":
                 soft = soft / output.shape[-1]

@@ -61,13 +61,15 @@ class Clock:
         validation: Mapping[str, float],
         progress: Callable[[Progress], None],
         *,
+        look: Callable[[], None] = lambda: None,
         epoch_done: bool = False,
     ) -> None:
+        """Tells ``progress`` where it is time to; ``look`` brings the position up to date before."""
         self.images += images
-        now = time.monotonic()
-        if not epoch_done and now - self.said < 0.5:
+        if not epoch_done and time.monotonic() - self.said < 0.5:
             return
-        self.said = now
+        look()
+        self.said = now = time.monotonic()
         spent = max(now - self.began, 1e-9)
         done = at.number - self.first
         progress(

@@ -55,7 +55,7 @@ def outputs(
     with evaluating(model):
         for batch in batches(split, PLAIN, plain_order(len(split), batch_size), workers=workers):
             stop()
-            pixels = batch.pixels.to(device)
+            pixels = batch.pixels.to(device, non_blocking=True)
             with autocast():
                 answers.append(model(preprocessing(pixels)).float().cpu())
     return torch.cat(answers) if answers else torch.zeros(0, 0)

@@ -61,25 +61,38 @@ def gradient_shares(parts: Mapping[str, Tensor], output: Tensor) -> dict[str, fl
     Returns:
         a fraction for each part but ``total``, together 1; empty where nothing pulls or the gradients are not finite.
     """
+    return shares_of(pulls(parts, output))
+
+
+def pulls(parts: Mapping[str, Tensor], output: Tensor) -> dict[str, Tensor]:
+    """The gradient of each part at ``output``, ``total`` last: ``(numbers,)`` float64 on its device, so that no GPU is
+    waited for; empty where nothing pulls."""
     names = [name for name in parts if name != "total" and parts[name].requires_grad]
     if not names or not output.requires_grad or not parts["total"].requires_grad:
         return {}
-    rows = []
+    found = {}
     for name in [*names, "total"]:
         (gradient,) = torch.autograd.grad(parts[name], output, retain_graph=True, allow_unused=True)
-        rows.append(
-            torch.zeros(output.numel()) if gradient is None else gradient.detach().flatten().double().cpu()
-        )
-    columns = torch.stack([row.double() for row in rows[:-1]], dim=1)
+        found[name] = (torch.zeros_like(output) if gradient is None else gradient).detach().flatten().double()
+    return found
+
+
+def shares_of(gradients: Mapping[str, Tensor]) -> dict[str, float]:
+    """See ``gradient_shares``, from what ``pulls`` gave."""
+    if not gradients:
+        return {}
+    *names, _ = gradients
+    *rows, whole = (row.cpu() for row in gradients.values())
+    columns = torch.stack(rows, dim=1)
     norms = columns.norm(dim=0)
     if not bool(torch.isfinite(columns).all()) or not bool((norms > 0).any()):
         return {}
     weights = torch.linalg.lstsq(
-        columns / norms.clamp(min=1e-300), rows[-1].double().unsqueeze(1), driver="gelsd"
+        columns / norms.clamp(min=1e-300), whole.unsqueeze(1), driver="gelsd"
     ).solution
-    pulls = weights.squeeze(1).abs()
-    total = float(pulls.sum())
-    return {name: float(pull) / total for name, pull in zip(names, pulls, strict=True)} if total > 0 else {}
+    sizes = weights.squeeze(1).abs()
+    total = float(sizes.sum())
+    return {name: float(size) / total for name, size in zip(names, sizes, strict=True)} if total > 0 else {}
 
 
 def mean_shares(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -8,40 +8,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from understudy.data.batches import Batch, batches
 from understudy.data.dataset import Dataset, Split
 from understudy.data.sampling import sampled_order
 from understudy.data.views import PLAIN, Views
-from understudy.errors import Interrupted, StageFailed
+from understudy.errors import Interrupted
 from understudy.models.features import layer_shapes
 from understudy.models.preprocessing import Preprocessing
 from understudy.randomness import stream_seed
 from understudy.store.keys import hash_of_tensors
-from understudy.teaching.method import Beginning, Method, Step, Survey
+from understudy.teaching.method import Beginning, Method, Survey
 from understudy.training import precision
 from understudy.training.clock import Clock, Progress
 from understudy.training.evaluate import outputs
-from understudy.training.health import gradient_shares
 from understudy.training.keeping import Kept, Position
+from understudy.training.lesson import Lesson, MovingAverage
 from understudy.training.optimizers import build_optimizer
+from understudy.training.resident import resident
 from understudy.training.schedules import factor
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
 from understudy.training.student import Student
+from understudy.training.tally import Tally, Task
 from understudy.training.teachers import FrozenTeachers, Lookup, Teacher
-
-
-class Task(Protocol):
-    """What the loop asks of a task."""
-
-    def hard_loss(self, outputs: Any, batch: Batch) -> Tensor: ...
-    def metrics(self, outputs: Any, labels: Tensor) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +81,12 @@ def fit(
     Every random choice comes from (seed, purpose) or from a generator kept in the checkpoint, so a training that was
     killed and goes on ends with the bits of one that was not.
 
+    That holds on the CPU. On a GPU (never measured by us) the same seed on the same card should give nearly the same
+    numbers, not the same bits: some kernels add in whatever order their threads come. ``torch.backends.cudnn.benchmark``
+    stays as torch has it, off, so that no timing chooses among kernels. There, the images lie on the device where they
+    fit (``understudy.training.resident``), and it is waited for only when progress is told, before a checkpoint and at
+    an epoch's end: a loss that is not finite is found then, before anything is kept.
+
     Args:
         model: with its initial weights.
         method: the way to teach.
@@ -113,6 +113,7 @@ def fit(
     device = training.device
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels, classes = dataset.train.labels, len(dataset.class_names)
+    dataset = resident(dataset, policy=views.policy, device=device, say=say)
     frozen = FrozenTeachers(
         teachers,
         dataset=dataset,
@@ -147,11 +148,7 @@ def fit(
     optimizer = build_optimizer(
         training, [model, *method.modules().values()], no_decay=method.no_decay(model)
     )
-    average = None
-    if training.ema is not None:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema), use_buffers=True)  # type: ignore[no-untyped-call]
-    trained_parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    average = None if training.ema is None else MovingAverage(model, training.ema)
 
     torch.manual_seed(seed)
     kept = Kept(
@@ -172,6 +169,27 @@ def fit(
         student=partial(_answers, model, dataset.train, training, preprocessing, autocast),
         teachers=frozen.plain,
     )
+    tally = Tally(at, training, task)
+    lesson = Lesson(
+        model,
+        method,
+        student=student,
+        teachers=frozen,
+        optimizer=optimizer,
+        average=average,
+        tally=tally,
+        training=training,
+        seed=seed,
+    )
+
+    def look() -> None:
+        frozen.look()
+        tally.look()
+
+    def keep() -> None:
+        look()
+        kept.write(at, seconds=clock.seconds())
+
     with frozen, contextlib.closing(student):
         while at.epoch < training.epochs:
             method.on_epoch(at.epoch, survey)
@@ -180,72 +198,37 @@ def fit(
             assert len(orders) == batches_an_epoch, "a method keeps the number of batches"
             looks = _looks(dataset.train, method, views, at.epoch, orders[at.batch :], training)
             for copies, plain in looks:
+                images = len(copies[0].labels)
                 group = orders[at.batch - at.batch % training.accumulate :][: training.accumulate]
-                share = len(copies[0].labels) / sum(map(len, group))
-                step = Step(
-                    number=at.number,
-                    epoch=at.epoch,
-                    seed=seed,
-                    batches=copies,
-                    plain=plain,
-                    student=student,
-                    hard_loss=task.hard_loss,
-                    teacher_logits=frozen.logits,
-                    student_features=student.with_features,
-                    teacher_features=frozen.features,
-                    run=student.run,
-                    answered=student.answered,
-                )
-                student.answers.clear()
-                parts = method.loss(step)
-                if parts and student.answers:
-                    _look_on(at, task, parts, *student.answers[0])
-                if parts:
-                    penalty = method.penalty(model)
-                    if penalty is not None:
-                        parts = {**parts, "total": parts["total"] + penalty, "penalty": penalty}
-                    (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
-                    _note(at, parts, len(copies[0].labels))
-                    if not math.isfinite(at.sums["total"]):
-                        raise StageFailed(_not_finite(at, parts, training))
-                else:
-                    at.skipped += 1
+                step = lesson.batch(copies, plain, share=images / sum(map(len, group)))
                 at.batch += 1
                 at.number += 1
                 if at.batch % training.accumulate == 0 or at.batch == batches_an_epoch:
-                    if any(parameter.grad is not None for parameter in trained_parameters):
-                        rate = factor(
-                            training.schedule,
-                            step=at.step,
-                            steps=steps,
-                            warmup_steps=round(training.warmup * steps_an_epoch),
-                            milestones=training.milestones,
-                            gamma=training.gamma,
-                        )
-                        for optimizer_group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                            optimizer_group["lr"] = peak * rate
-                        if training.clip is not None:
-                            torch.nn.utils.clip_grad_norm_(trained_parameters, training.clip)
-                        optimizer.step()
-                        optimizer.zero_grad(set_to_none=True)
-                        if average is not None:
-                            average.update_parameters(model)
-                        method.after_step(model, step)
+                    rate = factor(
+                        training.schedule,
+                        step=at.step,
+                        steps=steps,
+                        warmup_steps=round(training.warmup * steps_an_epoch),
+                        milestones=training.milestones,
+                        gamma=training.gamma,
+                    )
+                    lesson.move(step, rate=rate)
                     at.step += 1
                     # Only between steps of the optimiser: gradients are not part of a checkpoint.
                     if stop():
-                        kept.write(at, seconds=clock.seconds())
+                        keep()
                         raise Interrupted(f"stopped in epoch {at.epoch + 1} of {training.epochs}")
                     if clock.checkpoint_due(training.checkpoint_minutes) and at.batch < batches_an_epoch:
-                        kept.write(at, seconds=clock.seconds())
-                clock.tick(len(copies[0].labels), at, training.epochs, validation, progress)
+                        keep()
+                clock.tick(images, at, training.epochs, validation, progress, look=look)
 
+            look()
             delivered = method.delivered(model if average is None else average.module)
             validation = _look(delivered, dataset.validation, task, training, preprocessing, autocast)
             kept.log(_line(at, training, optimizer, method, validation, clock))
-            at.epoch, at.batch, at.examples, at.sums = at.epoch + 1, 0, 0, {}
-            at.seen, at.labelled, at.gradient = {}, 0, {}
-            kept.write(at, seconds=clock.seconds())
+            at.epoch, at.batch = at.epoch + 1, 0
+            tally.next_epoch()
+            keep()
             clock.tick(0, at, training.epochs, validation, progress, epoch_done=True)
             if stop() and at.epoch < training.epochs:
                 raise Interrupted(f"stopped after epoch {at.epoch} of {training.epochs}")
@@ -290,14 +273,17 @@ def _looks(
 
 
 def _on(batch: Batch, device: str) -> Batch:
-    if device == "cpu":
+    if batch.pixels.device.type == device:
         return batch
-    moved: dict[str, Any] = {
-        name: value.to(device, non_blocking=True)
-        for name, value in vars(batch).items()
-        if isinstance(value, Tensor)
+
+    def moved(tensor: Tensor) -> Tensor:
+        # what lies in pinned memory a GPU fetches by itself, while the next batch is made
+        return (tensor.pin_memory() if device == "cuda" else tensor).to(device, non_blocking=True)
+
+    tensors: dict[str, Any] = {
+        name: moved(value) for name, value in vars(batch).items() if isinstance(value, Tensor)
     }
-    return replace(batch, **moved)
+    return replace(batch, **tensors)
 
 
 def _look(
@@ -324,36 +310,6 @@ def _answers(
         device=training.device,
         workers=training.workers,
         autocast=autocast,
-    )
-
-
-def _note(at: Position, parts: Mapping[str, Tensor], examples: int) -> None:
-    at.examples += examples
-    for name, value in parts.items():
-        at.sums[name] = at.sums.get(name, 0.0) + float(value.detach()) * examples
-
-
-def _look_on(at: Position, task: Task, parts: Mapping[str, Tensor], batch: Batch, output: Tensor) -> None:
-    """Notes how the student does on its own training images, and once an epoch which part pulls how much."""
-    if at.batch == 0:
-        at.gradient = gradient_shares(parts, output)
-    if batch.share is not None:
-        return
-    labels, answers = batch.labels, output.detach()
-    if bool((labels < 0).any()):
-        known = labels >= 0
-        labels, answers = labels[known], answers[known]
-    if len(labels):
-        for name, value in task.metrics(answers, labels).items():
-            at.seen[name] = at.seen.get(name, 0.0) + value * len(labels)
-        at.labelled += len(labels)
-
-
-def _not_finite(at: Position, parts: Mapping[str, Tensor], training: Training) -> str:
-    said = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
-    return (
-        f"the loss is not a finite number in epoch {at.epoch + 1}, batch {at.batch + 1} ({said}). "
-        f"Try a smaller training.lr (now {training.lr:g}) or training.clip: 1.0; the last good checkpoint is kept."
     )
 
 

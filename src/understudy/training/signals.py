@@ -95,25 +95,28 @@ class Signals:
         """
         import torch
 
-        if not bool(torch.isfinite(logits).all()):
-            raise StageFailed(
-                "a teacher answers with numbers that are not finite. Train or choose it anew; try training.precision: fp32."
-            )
+        check_finite(bool(torch.isfinite(logits).all()))
+        return self.rounded(logits)
+
+    def rounded(self, logits: Tensor) -> dict[str, Tensor]:
+        """As ``encode``, where somebody else sees to it that the logits are finite."""
+        import torch
+
         number = torch.float16 if self.dtype == "float16" else torch.float32
         # in float64, so that no order of summation can be seen in float32
         exact = logits.double()
         centred = exact - exact.mean(dim=1, keepdim=True)
 
-        def rounded(values: Tensor) -> Tensor:
+        def stored(values: Tensor) -> Tensor:
             return (values.clamp(-_LARGEST, _LARGEST) if number == torch.float16 else values).to(number)
 
         largest = self._largest(logits.shape[1])
         if largest is None:
-            return {"logits": rounded(centred)}
+            return {"logits": stored(centred)}
         values, classes = centred.topk(largest, dim=1)
         rest = centred.scatter(1, classes, -math.inf).logsumexp(dim=1) - math.log(logits.shape[1] - largest)
         index = torch.int16 if logits.shape[1] <= 2**15 else torch.int32
-        return {"largest": rounded(values), "classes": classes.to(index), "others": rounded(rest)}
+        return {"largest": stored(values), "classes": classes.to(index), "others": stored(rest)}
 
     def decode(self, kept: Mapping[str, Tensor], *, classes: int) -> Tensor:
         """Logits ``(batch, classes)`` float32, less their mean up to rounding, from what ``encode`` gave."""
@@ -121,3 +124,11 @@ class Signals:
             return kept["logits"].float()
         row = kept["others"].float().unsqueeze(1).expand(-1, classes)
         return row.scatter(1, kept["classes"].long(), kept["largest"].float())
+
+
+def check_finite(finite: bool) -> None:
+    """Raises StageFailed unless all that a teacher answered is."""
+    if not finite:
+        raise StageFailed(
+            "a teacher answers with numbers that are not finite. Train or choose it anew; try training.precision: fp32."
+        )

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from understudy.data.batches import Batch, batches
@@ -18,6 +19,7 @@ from understudy.data.views import View
 from understudy.errors import Damaged, Interrupted
 from understudy.store.files import CannotWrite
 from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
+from understudy.training.resident import placed
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
 
@@ -99,7 +101,7 @@ class Speaking:
             if batch.view not in self.views:
                 return {}
             self.view, self.opened, self.used, self.sent = batch.view, {}, set(), set()
-        index = batch.index.cpu()
+        index = batch.on_host().index
         blocks = self._blocks(asked[0], index)
         if not self.used.issuperset(blocks):
             self._provide(self.view, blocks)
@@ -108,26 +110,31 @@ class Speaking:
         found = {}
         for position in asked:
             if all((position, block) in self.opened for block in blocks):
-                found[position] = self._picked(position, index, blocks)
+                found[position] = self._picked(position, batch, blocks)
         return found
 
-    def _blocks(self, position: int, index: Tensor) -> list[int]:
+    def _blocks(self, position: int, index: NDArray[np.int64]) -> list[int]:
         files = self.files[position]
         if files.blocks == 1:
             return [0]
-        blocks: list[int] = torch.unique(index // files.block_rows).tolist()
+        blocks: list[int] = np.unique(index // files.block_rows).tolist()
         return blocks
 
-    def _picked(self, position: int, index: Tensor, blocks: Sequence[int]) -> dict[str, Tensor]:
+    def _picked(self, position: int, batch: Batch, blocks: Sequence[int]) -> dict[str, Tensor]:
         parts = self.opened[position, blocks[0]]
         if self.files[position].blocks == 1:
-            return {name: value[index] for name, value in parts.items()}
-        picked = {name: value.new_empty((len(index), *value.shape[1:])) for name, value in parts.items()}
+            return {name: rows_of(value, batch) for name, value in parts.items()}
+        index, device = batch.on_host().index, self.training.device
+        picked = {
+            name: torch.empty((len(index), *value.shape[1:]), dtype=value.dtype, device=device)
+            for name, value in parts.items()
+        }
         for block in blocks:
             rows = self.files[position].rows(block)
-            here = (index >= rows.start) & (index < rows.stop)
+            here = np.flatnonzero((index >= rows.start) & (index < rows.stop))
             for name, value in self.opened[position, block].items():
-                picked[name][here] = value[index[here] - rows.start]
+                found = value[_there(index[here] - rows.start, value.device)]
+                picked[name][_there(here, device)] = found.to(device, non_blocking=True)
         return picked
 
     def _provide(self, view: View, blocks: Collection[int]) -> None:
@@ -143,7 +150,9 @@ class Speaking:
                     if (position, block) in self.opened:
                         continue
                     try:
-                        self.opened[position, block] = files.read(view.number, block)
+                        self.opened[position, block] = placed(
+                            files.read(view.number, block), self.training.device
+                        )
                     except FileNotFoundError:
                         again |= (
                             not self.given_up and (view, block) not in self.unfit
@@ -235,7 +244,7 @@ class Speaking:
         said: dict[int, dict[str, Tensor]] = {position: {} for position in positions}
         for batch in batches(self.split, view, orders, workers=self.training.workers):
             self._check_stop()
-            here = batch.index - rows.start
+            here = torch.from_numpy(batch.on_host().index - rows.start)
             for position, answer in zip(positions, self.answer(positions, batch), strict=True):
                 for name, value in self.signals.encode(answer).items():
                     if name not in said[position]:
@@ -279,3 +288,13 @@ class Speaking:
         if sentence not in self.said:
             self.said.add(sentence)
             self.say(sentence)
+
+
+def rows_of(value: Tensor, batch: Batch) -> Tensor:
+    """The rows ``(batch, ...)`` of ``value`` ``(samples, ...)``, where that lies; no GPU is asked or waited for."""
+    here = batch.index.device == value.device
+    return value[batch.index if here else _there(batch.on_host().index, value.device)]
+
+
+def _there(index: NDArray[np.int64], device: torch.device | str) -> Tensor:
+    return torch.from_numpy(index).to(device, non_blocking=True)

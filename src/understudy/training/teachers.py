@@ -20,9 +20,10 @@ from understudy.models.folding import folded
 from understudy.models.preprocessing import Preprocessing
 from understudy.store.signals import SignalFiles
 from understudy.training import precision
+from understudy.training.resident import placed
 from understudy.training.settings import Training
-from understudy.training.signals import Signals
-from understudy.training.speaking import Speaking
+from understudy.training.signals import Signals, check_finite
+from understudy.training.speaking import Speaking, rows_of
 
 _ROWS_A_THREAD = 16
 
@@ -89,9 +90,10 @@ class FrozenTeachers:
         self.seen: dict[int, Tensor] = {}  # answers to all plain training images
         self.live: dict[int, FastTeacher] = {}
         self.known: dict[int, dict[str, Tensor]] = {}
+        self.finite: Tensor | None = None  # whether all that was answered on a GPU is, since somebody looked
         for position, teacher in enumerate(teachers):
             if isinstance(teacher, Lookup):
-                self.known[position] = signals.encode(teacher.answers)
+                self.known[position] = placed(signals.encode(teacher.answers), self.device)
             else:
                 size = teacher.preprocessing.size or (dataset.height, dataset.width)
                 self.live[position] = FastTeacher(teacher, training, size=size)
@@ -134,12 +136,27 @@ class FrozenTeachers:
         kept = self.speaking.rows(which, batch)
         for position in which:
             if position in self.known:
-                rows = batch.index.cpu()
-                kept[position] = {name: value[rows] for name, value in self.known[position].items()}
+                kept[position] = {name: rows_of(value, batch) for name, value in self.known[position].items()}
         missing = [position for position in which if position not in kept]
         for position, answer in zip(missing, self.answer(missing, batch), strict=True):
-            kept[position] = self.signals.encode(answer)
+            kept[position] = self._heard(answer)
         return torch.stack([self._decoded(kept[position]) for position in which])
+
+    def _heard(self, answer: Tensor) -> dict[str, Tensor]:
+        if self.device == "cpu":
+            return self.signals.encode(answer)
+        finite = torch.isfinite(answer).all()
+        self.finite = finite if self.finite is None else self.finite & finite
+        return self.signals.rounded(answer)
+
+    def look(self) -> None:
+        """Waits for a GPU, and checks what teachers answered there; on the CPU it is checked as they answer.
+
+        Raises:
+            StageFailed: not all of it is finite.
+        """
+        finite, self.finite = self.finite, None
+        check_finite(finite is None or bool(finite))
 
     def plain(self, which: Sequence[int]) -> Tensor:
         """Logits ``(asked, samples, classes)`` of all training images without augmentation, as ``logits`` has them, on
@@ -157,6 +174,7 @@ class FrozenTeachers:
                 if self.stop():
                     raise Interrupted("stopped while teachers looked at the plain images")
                 parts.append(self.logits(missing, batch).cpu())
+            self.look()
             self.seen |= dict(zip(missing, torch.cat(parts, dim=1), strict=True))
         return torch.stack([self.seen[position] for position in which])
 
@@ -196,7 +214,7 @@ class FrozenTeachers:
         for position in which:
             teacher = self.live[position]
             if teacher.preprocessing not in prepared:
-                pixels = batch.pixels.to(self.device)
+                pixels = batch.pixels.to(self.device, non_blocking=True)
                 prepared[teacher.preprocessing] = teacher.prepared(pixels)
             answers.append(teacher(prepared[teacher.preprocessing], rows=len(batch.index)))
         return answers
@@ -282,7 +300,7 @@ class SeeingTeacher:
         """What the named layers give, float32."""
         if self.capture is None:
             self.capture = Features(self.ready(), self.names)
-        images = self.teacher.preprocessing(batch.pixels.to(self.training.device))
+        images = self.teacher.preprocessing(batch.pixels.to(self.training.device, non_blocking=True))
         with torch.inference_mode(), precision.autocast(self.training):
             _, found = self.capture(images)
         return {name: value.to(torch.float32, copy=True) for name, value in found.items()}
