@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.forked import Forked
 from tests.ladder.tiny import arrays
 from understudy import cli
 from understudy.store import Store, files
 from understudy.store.housekeeping import verify
+from understudy.training import clock
 
 RECIPE = """
 data: {path: DATA, validation: 0.15, views: {crop: 1, flip: true}}
@@ -49,58 +52,57 @@ KILLS = ("half", "after")
 STAGES = 4
 EPOCHS = 12  # of each stage, of 6 batches
 
-# The command with an eye kept on it: a mark on stderr for every batch and every epoch, each made to last a while, and
-# a kill -9 from within at one of its writes of a checkpoint. The arguments are: seconds a batch, write, moment of the
-# write, the command's own. It loads what is heavy and then waits to be told to go, so that several can get ready.
-WATCHED = """
-import os, signal, sys, time
-from pathlib import Path
-import torch
-import understudy.recipe.building
-from understudy import cli
-from understudy.ladder import estimate, make, runner
-from understudy.store import files
-from understudy.training import clock
 
-torch.optim.SGD([torch.zeros(1)], lr=1.0)
-pause, fatal, moment = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-sys.argv[1:] = sys.argv[4:]
-writes, tick, replace, write_bytes = 0, clock.Clock.tick, Path.replace, files.write_bytes
+def watched(pause: float, fatal: int, moment: str, arguments: Sequence[str]) -> None:
+    """The command with an eye kept on it, in a process of its own.
 
-def killed():
-    os.kill(os.getpid(), signal.SIGKILL)
+    A mark on standard error for every batch and every epoch, each made to last a while, and a kill -9 from within at
+    one of its writes of a checkpoint.
 
-def watched_tick(*given, **named):
-    os.write(2, b"#")
-    time.sleep(pause)
-    return tick(*given, **named)
+    Args:
+        pause: seconds a batch.
+        fatal: number of the write, from 1. moment: of it.
+        arguments: the command's own.
+    """
+    writes, tick, replace, write_bytes = 0, clock.Clock.tick, Path.replace, files.write_bytes
 
-def watched_write(path, content):
-    global writes
-    if path.parent.name == "checkpoint":
-        writes += 1
-        if writes == fatal and moment == "half":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.with_name(files.PART + "0" * 32 + "-" + path.name).open("wb") as file:
-                file.write(content[: len(content) // 2])
-                file.flush()
-                killed()
-    write_bytes(path, content)
+    def killed() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def watched_replace(part, path):
-    ours = path.parent.name == "checkpoint" and writes == fatal
-    if ours and moment == "before":
-        killed()
-    done = replace(part, path)
-    if ours and moment == "after":
-        killed()
-    return done
+    def watched_tick(*given: Any, **named: Any) -> None:
+        os.write(2, b"#")
+        time.sleep(pause)
+        tick(*given, **named)
 
-clock.Clock.tick, Path.replace, files.write_bytes = watched_tick, watched_replace, watched_write
-if not sys.stdin.readline():
-    sys.exit("never told to go")
-cli.main()
-"""
+    def watched_write(path: Path, content: bytes) -> None:
+        nonlocal writes
+        if path.parent.name == "checkpoint":
+            writes += 1
+            if writes == fatal and moment == "half":
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.with_name(files.PART + "0" * 32 + "-" + path.name).open("wb") as file:
+                    file.write(content[: len(content) // 2])
+                    file.flush()
+                    killed()
+        write_bytes(path, content)
+
+    def watched_replace(part: Path, path: Path) -> Path:
+        ours = path.parent.name == "checkpoint" and writes == fatal
+        if ours and moment == "before":
+            killed()
+        done = replace(part, path)
+        if ours and moment == "after":
+            killed()
+        return done
+
+    changed: list[tuple[Any, str, Any]] = [
+        (clock.Clock, "tick", watched_tick),
+        (Path, "replace", watched_replace),
+        (files, "write_bytes", watched_write),
+    ]
+    for owner, name, value in changed:
+        setattr(owner, name, value)
+    cli.main(arguments)
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,9 @@ class Run:
     def arguments(self, *more: str) -> list[str]:
         return ["run", str(self.recipe), "--out", str(self.out), "--quiet", *more]
 
-    def ready(
-        self, *more: str, pause: float = 0.0, fatal: int = 0, moment: str = "never"
-    ) -> subprocess.Popen[bytes]:
+    def ready(self, *more: str, pause: float = 0.0, fatal: int = 0, moment: str = "never") -> Forked:
         """The command in a process of its own, which waits to be told to go."""
-        command = [sys.executable, "-c", WATCHED, str(pause), str(fatal), moment, *self.arguments(*more)]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
-        )
+        return Forked(watched, pause, fatal, moment, self.arguments(*more))
 
     def finish(self, *more: str) -> Any:
         """The command in this process, to its end; the exit status."""
@@ -149,16 +146,10 @@ class Run:
         return found
 
 
-def go(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(b"go\n")
-
-
-def wait_for_marks(process: subprocess.Popen[bytes], count: int) -> None:
+def wait_for_marks(process: Forked, count: int) -> None:
     """Returns when the process has made so many marks, or ended."""
-    assert process.stderr is not None
     seen = 0
-    while seen < count and (said := process.stderr.read(1)):
+    while seen < count and (said := process.read()):
         seen += said == b"#"
 
 
@@ -226,24 +217,17 @@ def test_a_run_killed_at_ten_moments_goes_on_and_ends_with_the_same_bits(run: Ru
         for moment in moments
     ]
 
-    def ready(step: int) -> list[subprocess.Popen[bytes]]:
-        if step == len(plan):
-            return []
-        moment, fatal, _, _ = plan[step]
-        return [run.ready(pause=0.01) if moment == "anywhere" else run.ready(fatal=fatal, moment=moment)]
-
     done: list[int] = []
-    waiting = ready(0)
-    for step, (moment, _, marks, late) in enumerate(plan):
-        waiting += ready(step + 1)  # gets ready while this one works
-        process = waiting.pop(0)
-        go(process)
-        if moment == "anywhere":
+    for moment, fatal, marks, late in plan:
+        anywhere = moment == "anywhere"
+        process = run.ready(pause=0.01) if anywhere else run.ready(fatal=fatal, moment=moment)
+        process.go()
+        if anywhere:
             wait_for_marks(process, marks)
             time.sleep(late)
             process.kill()
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, moment
+        process.ended()
+        assert process.status == -signal.SIGKILL, moment
         done.append(sum(stage["state"] == "done" for stage in run.result()["stages"]))
         assert not run.result()["complete"]
     assert done == sorted(done)  # nothing that was finished is lost
@@ -258,17 +242,12 @@ def test_other_ways_to_teach_are_killed_and_go_on_to_the_same_bits(recipe: Path,
     undisturbed, run = (Run(path, tmp_path / name / "run") for name in ("undisturbed", "killed"))
     assert undisturbed.finish() == 0
 
-    def ready(step: int) -> list[subprocess.Popen[bytes]]:
+    for moment in KILLS:
         # a checkpoint every two batches, 12 in each of the five stages, or more where the machine is busy
-        return [run.ready(pause=0.02, fatal=20, moment=KILLS[step])] if step < len(KILLS) else []
-
-    waiting = ready(0)
-    for step in range(len(KILLS)):
-        waiting += ready(step + 1)
-        process = waiting.pop(0)
-        go(process)
-        process.communicate(timeout=180)
-        assert process.returncode == -signal.SIGKILL
+        process = run.ready(pause=0.02, fatal=20, moment=moment)
+        process.go()
+        process.ended()
+        assert process.status == -signal.SIGKILL
     assert not run.result()["complete"]
     assert run.finish() == 0
     same_results(run, undisturbed)
@@ -293,12 +272,12 @@ def test_a_run_that_is_asked_to_end_keeps_a_checkpoint_says_how_to_go_on_and_doe
     run: Run, undisturbed: Run
 ) -> None:
     process = run.ready(pause=0.02)
-    go(process)
+    process.go()
     wait_for_marks(process, 30)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    one_line_on_how_to_go_on(said.decode(), "asked to end")
+    said = process.ended()
+    assert process.status == 130
+    one_line_on_how_to_go_on(said, "asked to end")
     assert [stage["state"] for stage in run.result()["stages"]] == ["interrupted"] * STAGES
     (key,) = run.store.keys()
     assert len(list((run.store.place(key) / "checkpoint").iterdir())) == 1
@@ -308,10 +287,10 @@ def test_a_run_that_is_asked_to_end_keeps_a_checkpoint_says_how_to_go_on_and_doe
 
 def test_a_run_whose_hours_are_over_ends_like_one_that_was_asked_to(run: Run, undisturbed: Run) -> None:
     process = run.ready("--hours", "0.0005", pause=0.02)  # 1.8 seconds, of the 6 that it would take at least
-    go(process)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    one_line_on_how_to_go_on(said.decode(), "the hours are over")
+    process.go()
+    said = process.ended()
+    assert process.status == 130
+    one_line_on_how_to_go_on(said, "the hours are over")
     assert not run.result()["complete"]
     assert run.finish() == 0
     same(run, undisturbed)

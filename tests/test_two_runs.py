@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.ladder.tiny import arrays
-from tests.test_crash import EPOCHS, RECIPE, STAGES, Run, go, wait_for_marks
+from tests.test_crash import EPOCHS, RECIPE, STAGES, Run, wait_for_marks
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def test_two_runs_on_one_store_train_each_stage_once_between_them(recipe: Path, 
     runs = [Run(recipe, tmp_path / "runs" / name) for name in ("one", "other")]
     processes = [run.ready(pause=0.004) for run in runs]
     for process in processes:
-        go(process)
-    said = [process.communicate(timeout=120)[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+        process.go()
+    said = [process.ended() for process in processes]
+    assert [process.status for process in processes] == [0, 0], said
     results = [run.result() for run in runs]
     assert all(result["complete"] for result in results)
     trained = Counter(
@@ -49,7 +49,7 @@ def test_a_second_run_into_the_same_folder_is_refused_in_one_line(
     run = Run(recipe, tmp_path / "runs" / "one")
     process = run.ready(pause=0.01)
     try:
-        go(process)
+        process.go()
         wait_for_marks(process, 3)
         assert run.finish() == 2
         said = capsys.readouterr()
@@ -59,6 +59,6 @@ def test_a_second_run_into_the_same_folder_is_refused_in_one_line(
         )
     finally:
         process.kill()
-        process.communicate()
+        process.ended()
     assert run.finish() == 0  # the lock ended with its process
     assert run.result()["complete"]
