@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import io
 import os
 import random
 import re
-import subprocess
 import sys
 import time
 import zipfile
@@ -22,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.forked import Forked
 from tests.recipe.tiny import TEXT, tree, write_data
 from understudy.cli import main
 from understudy.errors import BadInput
@@ -1091,8 +1090,8 @@ def is_small(recipe: Recipe) -> bool:
 def test_no_mutated_recipe_ends_in_anything_but_one_line(here: Path) -> None:
     draw = random.Random(20_260_101)
     refused = built = 0
-    until = time.monotonic() + 25
-    for number in range(4000):
+    until = time.monotonic() + 15
+    for number in range(2000):
         text = mutated(draw)
         try:
             recipe = check(read_text(text))
@@ -1109,9 +1108,15 @@ def test_no_mutated_recipe_ends_in_anything_but_one_line(here: Path) -> None:
             raise AssertionError(
                 f"recipe {number} ended in {type(error).__name__}: {error}\n{text[:3000]}"
             ) from error
-    assert refused > 2000  # the mutations do what they are for
-    assert built > 10
+    assert refused > 1000  # the mutations do what they are for
+    assert built > 3
     assert sorted(path.name for path in here.iterdir()) == ["data.npz", "r.yaml"]
+
+
+def command_in(folder: Path, *arguments: str) -> None:
+    """The command, in a process of its own."""
+    os.chdir(folder)
+    main(arguments)
 
 
 def test_no_mutated_recipe_ends_in_a_traceback_of_the_command(here: Path) -> None:
@@ -1122,26 +1127,14 @@ def test_no_mutated_recipe_ends_in_a_traceback_of_the_command(here: Path) -> Non
         Path(name).write_bytes(mutated(draw).encode("utf-8", "surrogatepass"))
         names.append(name)
     before = tree(here)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-
-    def plan(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "understudy", "plan", name],
-            cwd=here,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=120,
-        )
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(plan, names))
-    for name, done in zip(names, ended, strict=True):
-        assert done.returncode in (0, 2), (name, done.stderr)
-        assert "Traceback" not in done.stderr
-        if done.returncode == 2:
-            assert re.fullmatch(r"understudy: [^\n]+\n", done.stderr), (name, done.stderr)
-    assert {done.returncode for done in ended} >= {2}
+    processes = [Forked(command_in, here, "plan", name) for name in names]
+    for process in processes:
+        process.go()
+    ended = [(process.ended(), process.status) for process in processes]
+    for name, (said, status) in zip(names, ended, strict=True):
+        assert status in (0, 2), (name, said)
+        assert "Traceback" not in said
+        if status == 2:
+            assert re.fullmatch(r"understudy: [^\n]+\n", said), (name, said)
+    assert {status for _, status in ended} >= {2}
     assert tree(here) == before
