@@ -136,6 +136,249 @@ MUTANTS: tuple[Mutant, ...] = (
             "variance instead of deviation": ("rows.std(-1", "rows.var(-1"),
         },
     ),
+    # ------------------------------------------------------------------------------------- four more ways to teach
+    *in_file(
+        "losses/balanced.py",
+        "losses/test_balanced.py",
+        "teaching/test_balanced.py",
+        faults={
+            "weights are not scaled to the mean 1": ("return weights / weights.mean()", "return weights"),
+            "weights fall on logits without T": (
+                "shift = temperature * weights.to(torch.float64).log()",
+                "shift = weights.to(torch.float64).log()",
+            ),
+            "frequent classes gain": ("weights = 1 / effective_numbers", "weights = effective_numbers"),
+            "a class without images divides by zero": (".clamp(min=1)\n    base", "\n    base"),
+            "the mean of labels counts those without one": ("labelled.sum().clamp(min=1)", "len(labels)"),
+        },
+    ),
+    *in_file(
+        "teaching/balanced.py",
+        "teaching/test_balanced.py",
+        faults={
+            "deferred one epoch longer": ("step.epoch < self.first_epoch", "step.epoch <= self.first_epoch"),
+            "the un-normalised form is the other one": ('if self.form == "unnormalised":', "if False:"),
+            "the key forgets when it begins": ('"defer": self.defer, ', ""),
+            "images without a label count for a class": ("labels[labels >= 0]", "labels.clip(min=0)"),
+        },
+    ),
+    *in_file(
+        "losses/peers.py",
+        "losses/test_peers.py",
+        "teaching/test_peers.py",
+        faults={
+            "a peer learns from its own mean": ("for r in range(1, peers)", "for r in range(peers - 1)"),
+            "the mean over all peers": ("1 / (peers - 1)", "1 / peers"),
+            "the ramp divides by its weight": ("epoch / length) ** 2", "epoch / weight) ** 2"),
+            "the ramp begins at its end": ("if epoch >= length:", "if epoch <= length:"),
+            "the mean of the first step is not the network": ("min(1 - 1 / step, most)", "most"),
+        },
+    ),
+    *in_file(
+        "teaching/peers.py",
+        "teaching/test_peers.py",
+        faults={
+            "all peers see one view": (
+                "zip(\n            *(step.run(partial(model.peer, j), batch)",
+                "zip(\n            *(step.run(partial(model.peer, j), step.batches[0])",
+            ),
+            "the mean stands in place of the student's share": (
+                "average.lerp_(now, 1 - phi)",
+                "average.lerp_(now, phi)",
+            ),
+            "a resumed training counts steps anew": ('self.steps = state["steps"]', "self.steps = 0"),
+            "the student is delivered": (
+                "        return self.mean\n\n    def state_dict",
+                "        return model\n\n    def state_dict",
+            ),
+            "the key forgets the ramp": ('"ramp": self.ramp}', "}"),
+        },
+    ),
+    *in_file(
+        "losses/sparse_codes.py",
+        "losses/test_sparse_codes.py",
+        "teaching/test_sparse_codes.py",
+        faults={
+            "one atom more": ("similarities.topk(k, dim=1", "similarities.topk(min(k + 1, atoms), dim=1"),
+            "truncated before the product": (
+                "int(channels * (sparsity * atoms))",
+                "int(int(channels * sparsity) * atoms)",
+            ),
+            "the teacher's features take a gradient": ("as_maps(features.detach())", "as_maps(features)"),
+            "the intercept is left out": (" + self.intercept.to(number_format)", ""),
+            "the label is the farthest atom": ("codes.argmax(dim=1)", "codes.argmin(dim=1)"),
+            "the softmax is of what the sigmoid is taken of": (
+                'if logits == "sigmoid":',
+                'if logits != "sigmoid":',
+            ),
+            "images are labelled by their strongest code": ("codes.mean((2, 3))", "codes.amax((2, 3))"),
+        },
+    ),
+    *in_file(
+        "teaching/curriculum.py",
+        "teaching/test_curriculum.py",
+        faults={
+            "hard first is easy first": ("-scores if turned else scores", "scores"),
+            "the end is not as usual": ("if phase < 0 or epoch >= end:", "if phase < 0:"),
+            "an order is made anew after a crash": (
+                "if epoch not in begins or len(self.orders) > begins.index(epoch):",
+                "if epoch not in begins:",
+            ),
+            "a resumed training forgets its orders": (
+                'self.orders, self.scores = list(state["orders"]), ',
+                "self.orders, self.scores = [], ",
+            ),
+            "the key forgets which come first": (
+                '{"direction": self.direction} if self.score != "random" else {}',
+                "{}",
+            ),
+            "only the first teacher counts": ("torch.stack(gaps).mean(0)", "gaps[0]"),
+        },
+    ),
+    *in_file(
+        "data/ordering.py",
+        "data/test_ordering.py",
+        faults={
+            "classes come one after the other": ("np.lexsort((turn, place))", "np.lexsort((place, turn))"),
+            "a step of the pacing later": ("growth ** math.floor(done)", "growth ** math.ceil(done)"),
+            "what becomes available waits for the next pass": (
+                "left[count : count + now - length] = np.arange(length, now)\n        count += now - length",
+                "pass",
+            ),
+        },
+    ),
+    *in_file(
+        "data/long_tail.py",
+        "data/test_long_tail.py",
+        faults={
+            "one class too far": ("label / max(1, classes - 1)", "label / classes"),
+            "rounded instead of cut": ("int(largest * share + 1e-9)", "round(largest * share)"),
+            "the first images stay": (
+                'shuffled_rows(labels, label, seed=seed, purpose="long tail")',
+                "np.flatnonzero(labels == label)",
+            ),
+            "a hundred images are many": ('"many" if count > 100', '"many" if count >= 100'),
+        },
+    ),
+    *in_file(
+        "data/sampling.py",
+        "data/test_sampling.py",
+        faults={
+            "the root is left out": ("np.sqrt(counts[labelled])", "counts[labelled]"),
+            "every epoch begins with the same images": ("start = epoch * share", "start = 0"),
+        },
+    ),
+    # -------------------------------------------------------------------------------------- structures and files
+    *in_file(
+        "losses/resource.py",
+        "losses/test_resource.py",
+        faults={
+            "counts take a gradient": (
+                "(into.detach() > threshold).sum()",
+                "torch.sigmoid(1e3 * (into - threshold)).sum()",
+            ),
+            "inputs and outputs are mixed up": (
+                "alive_into * out.sum() + alive_out * into.sum()",
+                "alive_out * out.sum() + alive_into * into.sum()",
+            ),
+            "what reads a channel is free": (
+                "return prices.index_add(0, charges.into,",
+                "return prices if True else prices.index_add(0, charges.into,",
+            ),
+            "the image costs nothing": (
+                "(into.detach() > threshold).sum() + fixed_into",
+                "(into.detach() > threshold).sum()",
+            ),
+        },
+    ),
+    *in_file(
+        "teaching/structure_search.py",
+        "teaching/test_structure_search.py",
+        faults={
+            "scales decay": (
+                "[*self.method.no_decay(model), *prepared.magnitudes.norm_scales(prepared.free)]",
+                "[*self.method.no_decay(model)]",
+            ),
+            "the key forgets the blocks": ('**({"blocks": blocks} if blocks else {}),', ""),
+            "one price for all time": (
+                "phase.prices(magnitudes.detach() > self.threshold)",
+                "phase.prices(magnitudes.detach() > -1)",
+            ),
+            "frozen blocks are penalised": ("return prices.sum(0) * self._free", "return prices.sum(0)"),
+        },
+    ),
+    *in_file(
+        "structure/choosing.py",
+        "structure/test_choosing.py",
+        faults={
+            "strong channels go first": (
+                "np.lexsort((-places, magnitudes))",
+                "np.lexsort((-places, -magnitudes))",
+            ),
+            "nothing comes back": (
+                "        strongest_first = sorted(",
+                "        return\n        strongest_first = sorted(",
+            ),
+            "what fits by one resource comes back": (
+                "            if not limits.hold(self.ledger.cost):\n                self.ledger.remove(channel)",
+                "",
+            ),
+            "frozen channels go": ("if not frozen[channel]])", "])"),
+        },
+    ),
+    *in_file(
+        "structure/budget.py",
+        "structure/test_budget.py",
+        faults={
+            "rounded up": ("math.floor(asked * whole * (1 + 1e-12))", "math.ceil(asked * whole)"),
+            "more than there is": ("if limit > whole:", "if False:"),
+        },
+    ),
+    *in_file(
+        "deploy/parity.py",
+        "deploy/test_parity.py",
+        faults={
+            "every difference is a tie": ("ties = other & near & finite", "ties = other & finite"),
+            "NaN is an answer": (
+                "torch.where(finite, file.nan_to_num().argmax(-1), -1)",
+                "file.nan_to_num().argmax(-1)",
+            ),
+            "none may differ": (
+                "allowed=max(1, int(share * len(labels)))",
+                "allowed=int(share * len(labels))",
+            ),
+        },
+    ),
+    # ------------------------------------------------------------------------------------------------ training
+    *in_file(
+        "training/tally.py",
+        "training/test_loop.py",
+        "training/test_gpu.py",
+        faults={
+            "the last batch is looked at only": (
+                "for batch, parts in since:",
+                "for batch, parts in since[-1:]:",
+            ),
+            "a checkpoint's sums are forgotten": ("(), known.get(name, 0.0), dtype", "(), 0.0, dtype"),
+            "batches weigh alike": (
+                "known.get(name, 0.0) + float(value) * count",
+                "known.get(name, 0.0) + float(value)",
+            ),
+        },
+    ),
+    *in_file(
+        "training/lesson.py",
+        "training/test_loop.py",
+        "training/test_gpu.py",
+        faults={
+            "a part of a step weighs as a whole one": (
+                '(parts["total"] * share).backward()',
+                'parts["total"].backward()',
+            ),
+            "gradients stay": ("self.optimizer.zero_grad(set_to_none=True)", "pass"),
+            "the moving average begins at zero": ("average.copy_(now)", "average.copy_(0 * now)"),
+        },
+    ),
     # ----------------------------------------------------------------------------------------------- teaching
     *in_file(
         "teaching/soft_targets.py",
@@ -243,8 +486,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 "str(stage.weights)",
             ),
             "assistants do not vary where they should": (
-                '"assistants": ("student", "assistant"),',
-                '"assistants": ("student",),',
+                '"assistants": ("student", "start", "assistant", "preparation"),',
+                '"assistants": ("student", "start"),',
             ),
             "two factories of one name are one": (
                 '("network", stage.network, id(stage.network.factory)), lambda',
@@ -378,16 +621,16 @@ MUTANTS: tuple[Mutant, ...] = (
                 "_ROWS_A_THREAD * (1 if",
             ),
             "live teachers are not heard as kept ones": (
-                "kept[position] = self.signals.encode(answer)",
+                "kept[position] = self._heard(answer)",
                 'kept[position] = {"logits": answer - answer.mean(1, keepdim=True)}',
             ),
             "what a file said is not heard as others are": (
-                "self.known[position] = signals.encode(teacher.answers)",
-                'self.known[position] = {"logits": teacher.answers}',
+                "signals.encode(teacher.answers)",
+                '{"logits": teacher.answers}',
             ),
             "answers come in the order in which they were found": (
-                "for position in which])",
-                "for position in kept])",
+                "torch.stack([self._decoded(kept[position]) for position in which])",
+                "torch.stack([self._decoded(kept[position]) for position in kept])",
             ),
         },
     ),
@@ -404,10 +647,10 @@ MUTANTS: tuple[Mutant, ...] = (
                 "if False:",
             ),
             "rows in the order of the batch": (
-                "{name: value[index] for name, value in parts.items()}",
-                "{name: value[: len(index)] for name, value in parts.items()}",
+                "{name: rows_of(value, batch) for name, value in parts.items()}",
+                "{name: value[: len(batch.labels)] for name, value in parts.items()}",
             ),
-            "blocks begin one row late": ("[index[here] - rows.start]", "[index[here] - rows.start - 1]"),
+            "blocks begin one row late": ("(index[here] - rows.start,", "(index[here] - rows.start - 1,"),
             "a full disk is written to again": ("self.given_up = True", "self.given_up = False"),
             "no bound on what is kept": ("> bound * 1e9", "> bound * 1e18"),
             "the last of the disk is taken": ("elif size > free_bytes(files.store):", "elif False:"),
@@ -428,8 +671,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 "values",
             ),
             "answers that are no numbers are kept": (
-                "if not bool(torch.isfinite(logits).all()):",
-                "if False:",
+                "check_finite(bool(torch.isfinite(logits).all()))",
+                "check_finite(True)",
             ),
         },
     ),
