@@ -4,7 +4,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,9 @@ def test_a_batch_says_what_main_memory_knows_of_it() -> None:
         assert said.index.tolist() == index.tolist()
         assert said.labels.tolist() == split.labels[index].tolist()
         assert said.index.dtype == said.labels.dtype == np.int64
-    assert by_hand.known is None
+    halved = replace(batch, index=batch.index[:2], pixels=batch.pixels[:2], labels=batch.labels[:2])
+    assert halved.on_host().index.tolist() == index[:2].tolist()
+    assert halved.on_host().labels.tolist() == split.labels[index[:2]].tolist()
 
 
 def test_images_on_a_device_are_images_still() -> None:

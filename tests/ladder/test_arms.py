@@ -15,6 +15,7 @@ from understudy.ladder.additions import Matching
 from understudy.ladder.arms import ARMS, CONTROLS, Material, arm
 from understudy.ladder.graph import jobs
 from understudy.ladder.planning import planned
+from understudy.models.peers import PeerForm
 from understudy.recipe.schema import Control, Shape
 from understudy.teaching import Labels, SoftTargets
 from understudy.teaching.curriculum import Curriculum
@@ -98,6 +99,35 @@ def test_another_order_is_the_same_shape_with_another_curriculum(
             assert stage.method == plain.method
         else:
             assert stage.method == replace(curriculum, **changed)
+
+
+@pytest.mark.parametrize("name", ["curriculum_reverse", "curriculum_random"])
+def test_another_order_has_all_else_that_the_ladder_has(name: str) -> None:
+    peers = replace(tiny.STUDENT, network=replace(tiny.STUDENT.network, peers=PeerForm(count=2)))
+    material = replace(
+        MATERIAL, shape="chain", curriculum=Curriculum(method=SoftTargets(), score="loss"), own=peers
+    )
+    together, first = arm(name, material)[-2:]
+    assert (together.name, first.name, first.taken) == (f"{name} ensemble", name, f"{name} ensemble")
+    assert isinstance(together.method, Peers)
+    assert isinstance(together.method.method, Curriculum)
+    matching = Matching(
+        pairs=(("pool", "pool"),), training=tiny.training(epochs=3), dictionary_training=tiny.training()
+    )
+    *_, dictionaries, start, student = arm(name, replace(material, own=None, matching=matching))
+    assert (dictionaries.name, student.start) == (f"{name}/dictionaries", start.name)
+
+
+def test_the_long_control_counts_the_epochs_of_a_start_from_layers() -> None:
+    matching = Matching(
+        pairs=(("pool", "pool"),),
+        training=tiny.training(epochs=3),
+        dictionary_training=tiny.training(epochs=50),
+    )
+    usual, longer = (arm("direct_long", replace(MATERIAL, matching=one))[-1] for one in (None, matching))
+    assert usual.training is not None
+    assert longer.training is not None
+    assert longer.training.epochs == usual.training.epochs + 3
 
 
 def test_peers_alone_do_not_teach_each_other_and_are_no_arm_together() -> None:

@@ -32,6 +32,12 @@ def test_an_early_teacher_is_trained_for_half_of_its_epochs_and_teaches_as_in_di
     assert (student.training, student.method) == (STUDENT.training, METHOD)
 
 
+def test_an_early_teacher_has_the_first_of_several_weights() -> None:
+    method = SoftTargets(teacher_weights=(1.0, 0.5))
+    _, student = rivals.early_teacher(TEACHER, STUDENT, method)
+    assert student.method == SoftTargets(teacher_weights=(1.0,))
+
+
 def test_a_given_teacher_cannot_be_stopped_early() -> None:
     with pytest.raises(BadInput, match="this teacher's weights are given"):
         rivals.early_teacher(replace(TEACHER, weights=Path("teacher.safetensors")), STUDENT, METHOD)

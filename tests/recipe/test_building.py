@@ -111,6 +111,15 @@ def test_paths_are_all_subsets_of_the_assistants(dataset: Dataset) -> None:
     assert "scratch" in taught_by(here)
 
 
+def test_teacher_and_pacemaker_may_have_weights(dataset: Dataset) -> None:
+    here = ladder(
+        dataset, "ladder={shape: pacemaker}", "models.assistants=[]", "teaching.teacher_weights=[1, 0.5]"
+    )
+    method = here["pacemaker"].method
+    assert isinstance(method, SoftTargets)
+    assert method.teacher_weights == (1.0, 0.5)
+
+
 def test_a_shape_is_not_its_own_control(dataset: Dataset) -> None:
     here = ladder(dataset, "ladder.shape=direct")
     assert [stage.name for stage in here.stages] == ["teacher", "direct", "scratch"]
@@ -173,6 +182,10 @@ def test_a_size_in_one_number_is_a_square(dataset: Dataset) -> None:
         (
             ["ladder.shape=chain", "teaching.teacher_weights=[1, 1]"],
             "teaching.teacher_weights has 2 numbers; the last stage has 1 teacher, largest first.",
+        ),
+        (
+            ["ladder.shape=pacemaker", "teaching.teacher_weights=[1]"],
+            "teaching.teacher_weights has 1 numbers; the last stage has 2 teachers, largest first.",
         ),
         (["ladder.stochastic={mode: exact_k, drop: 2}"], "stochastic.drop 2 leaves no teacher of 2"),
     ],

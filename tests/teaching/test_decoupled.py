@@ -28,6 +28,13 @@ def test_is_the_hard_term_and_the_decoupled_loss() -> None:
     torch.testing.assert_close(parts["soft"], soft)
 
 
+def test_blended_images_have_no_class_apart() -> None:
+    step = made_step(drawn(4, 5), LABELS, drawn(1, 4, 5, seed=1))
+    batch = replace(step.batch, share=torch.full((4,), 0.5), partner_labels=LABELS)
+    with pytest.raises(BadInput, match=r"leave data\.views\.mixup out"):
+        Decoupled().loss(replace(step, batches=(batch,)))
+
+
 def test_the_ramp_rises_over_the_first_epochs() -> None:
     student, teacher = drawn(4, 5), drawn(1, 4, 5, seed=1)
     method = Decoupled(warmup=4).for_stage(teachers=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -50,7 +50,6 @@ class Batch:
         share: ``(batch,)`` float32 where the view mixes: the weight of ``labels``, while ``partner_labels`` weigh
             ``1 - share``; otherwise None.
         view: as which it shows them; whoever pairs a batch with something kept asks here.
-        known: see ``on_host``; None where whoever made the batch did not say.
     """
 
     index: Tensor
@@ -59,13 +58,19 @@ class Batch:
     partner_labels: Tensor | None = None
     share: Tensor | None = None
     view: View | None = None
-    known: OnHost | None = None
+    # not an argument, so that ``replace``, which may change the tensors, does not take it along
+    _known: OnHost | None = field(default=None, init=False, repr=False)
+
+    def knowing(self, known: OnHost) -> Batch:
+        """This batch, which from now on need not ask its tensors what ``on_host`` has."""
+        object.__setattr__(self, "_known", known)
+        return self
 
     def on_host(self) -> OnHost:
         """Index and labels in main memory. A batch of a split knows them; else its tensors are asked, which waits for
         a GPU."""
-        if self.known is not None:
-            return self.known
+        if self._known is not None:
+            return self._known
         return OnHost(index=self.index.cpu().numpy(), labels=self.labels.cpu().numpy())
 
 
@@ -125,8 +130,7 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
             pixels=images.permute(0, 3, 1, 2),
             labels=_labels(split, positions),
             view=view,
-            known=known,
-        )
+        ).knowing(known)
     partners, share = draw_mixing(view, positions, samples=len(split))
     # a partner appears as it does in this same view, so that a view's pixels are defined once
     everyone = np.concatenate([positions, partners])
@@ -139,8 +143,7 @@ def batch_of(split: Split, view: View, index: ArrayLike) -> Batch:
         partner_labels=_labels(split, partners),
         share=torch.from_numpy(share).to(mixed.device, non_blocking=True),
         view=view,
-        known=known,
-    )
+    ).knowing(known)
 
 
 def _positions(index: ArrayLike, samples: int) -> NDArray[np.int64]:

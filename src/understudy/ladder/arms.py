@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder import rivals, shapes
-from understudy.ladder.additions import Matching, renamed, with_hints, with_peers
+from understudy.ladder.additions import Matching, renamed, with_hints, with_peers, with_sparse_codes
 from understudy.ladder.pacemaker import Reading, pacemaker
 from understudy.ladder.shapes import Rung
 from understudy.ladder.stage import Stage
@@ -35,7 +35,8 @@ class Material:
         beta: of ``balanced_labels``.
         shape: of the ladder, which ``curriculum_reverse`` and ``curriculum_random`` are in another order.
         curriculum: of that ladder.
-        matching: of ``hints``: which layers, and how they are learnt.
+        own: the ladder's own student, where it has what those of the controls have not: peers.
+        matching: which layers its start and that of ``hints`` match, and how they are learnt.
     """
 
     teacher: Rung | None
@@ -53,6 +54,7 @@ class Material:
     beta: float | None = None
     shape: str = ""
     curriculum: Curriculum | None = None
+    own: Rung | None = None
     matching: Matching | None = None
 
     @property
@@ -63,7 +65,7 @@ class Material:
             BadInput: there is none.
         """
         if self.teacher is None:
-            raise BadInput("a teacher is missing: every arm but scratch and label_smoothing learns from one.")
+            raise BadInput("a teacher is missing, and this arm learns from one.")
         return self.teacher
 
     def narrowed(self) -> list[Stage]:
@@ -104,13 +106,25 @@ class Material:
         (stage,) = shapes.scratch(self.student, name="balanced_labels")
         return [replace(stage, method=BalancedLabels(beta=self.beta))]
 
+    def longer(self) -> list[Stage]:
+        """``direct_long``: the epochs of a start from matched layers count, those of dictionaries do not."""
+        before = self.matching.training.epochs if self.matching is not None else 0
+        return shapes.direct_long(
+            self.lead, self.assistants, self.student, self.method, costs=self.costs, before=before
+        )
+
     def in_order(self, name: str, **said: str) -> list[Stage]:
-        """The ladder with another curriculum."""
+        """The ladder with another curriculum, and all else that its own student has: peers, a start from codes."""
         if self.curriculum is None:
             raise BadInput(f"the control {name} goes with teaching.curriculum: it has another order.")
         turned = replace(self.curriculum, **said)  # type: ignore[arg-type]
-        other = replace(self, method=turned, labels=turned, curriculum=None)
-        return renamed(ARMS[self.shape](other), self.shape, name)
+        student = self.own if self.own is not None and self.shape != "peers" else self.student
+        other = replace(self, method=turned, labels=turned, curriculum=None, student=student)
+        stages = renamed(ARMS[self.shape](other), self.shape, name)
+        if self.matching is not None:
+            *others, last = stages
+            stages = [*others, *with_sparse_codes(last, shapes.teacher_stage(self.lead), self.matching)]
+        return stages
 
     def hinted(self) -> list[Stage]:
         """``hints``: ``direct`` from a start in which the student's layers told the teacher's features."""
@@ -123,7 +137,7 @@ class Material:
 ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "scratch": lambda m: shapes.scratch(m.student, m.labels),
     "direct": lambda m: shapes.direct(m.lead, m.student, m.method),
-    "direct_long": lambda m: shapes.direct_long(m.lead, m.assistants, m.student, m.method, costs=m.costs),
+    "direct_long": lambda m: m.longer(),
     "chain": lambda m: shapes.chain(m.lead, m.assistants, m.student, m.method),
     "dense": lambda m: shapes.dense(m.lead, m.assistants, m.student, m.method, stochastic=m.stochastic),
     "paths": lambda m: shapes.paths(m.lead, m.assistants, m.student, m.method),

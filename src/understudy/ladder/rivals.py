@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from understudy.errors import BadInput
-from understudy.ladder.shapes import Rung, direct, labels, scratch, teacher_stage
+from understudy.ladder.shapes import Rung, among, direct, labels, scratch, teacher_stage
 from understudy.ladder.stage import Stage
 from understudy.teaching import Method, SoftTargets
 from understudy.teaching.decoupled import Decoupled
@@ -50,7 +50,7 @@ def early_teacher(teacher: Rung, student: Rung, method: Method) -> list[Stage]:
     name = "early_teacher/teacher"
     return [
         shorter.stage(name, role="teacher"),
-        student.stage("early_teacher", role="student", teachers=(name,), method=method),
+        student.stage("early_teacher", role="student", teachers=(name,), method=among(method, 1)),
     ]
 
 

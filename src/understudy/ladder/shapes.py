@@ -80,6 +80,7 @@ def direct_long(
     method: Method,
     *,
     costs: Sequence[int] | None = None,
+    before: int = 0,
 ) -> list[Stage]:
     """``direct`` with all epochs that a ladder below its teacher spends.
 
@@ -90,6 +91,7 @@ def direct_long(
         method: of ``direct``.
         costs: multiply-adds an image of each assistant and then the student; the epochs are then matched by the
             multiply-adds they cost instead of counted. None: epochs are counted.
+        before: epochs in which the student is prepared for its own training.
     """
     below = [*assistants, student]
     weights = [1] * len(below) if costs is None else list(costs)
@@ -98,7 +100,7 @@ def direct_long(
         for rung, weight in zip(below, weights, strict=True)
         if rung.weights is None
     )
-    longer = replace(student.training, epochs=max(1, round(epochs / weights[-1])))
+    longer = replace(student.training, epochs=max(1, before + round(epochs / weights[-1])))
     return direct(teacher, replace(student, training=longer), method, name="direct_long")
 
 

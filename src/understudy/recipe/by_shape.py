@@ -54,6 +54,7 @@ def ladder_by_shape(recipe: Recipe, dataset: Dataset) -> Ladder:
     parts = added(recipe.teaching)
     taught = method_of(recipe.teaching, teachers=shape not in UNTAUGHT)
     more |= _compared(recipe, dataset, shape=shape, taught=taught, teacher=teacher, student=alone)
+    more["own"] = student
 
     how = {"labels" if shape in UNTAUGHT else "method": taught}
     main = arm_of(shape, teacher, assistants, student, recipe, dataset, **how, **more)
@@ -150,9 +151,11 @@ def _check_weights(recipe: Recipe) -> None:
     weights = recipe.teaching.teacher_weights
     if weights is None or recipe.models is None:
         return
-    teachers = 1 + (
-        len(recipe.models.assistants) if recipe.ladder.shape == "dense" or "dense" in recipe.controls else 0
-    )
+    teachers = 1
+    if recipe.ladder.shape == "dense" or "dense" in recipe.controls:
+        teachers += len(recipe.models.assistants)
+    elif recipe.ladder.shape == "pacemaker" and recipe.ladder.reading == "ensemble":
+        teachers += 1
     if len(weights) != teachers:
         raise BadInput(
             f"teaching.teacher_weights has {len(weights)} numbers; the last stage has {teachers} "

@@ -11,7 +11,7 @@ from understudy.errors import BadInput, listed
 from understudy.recipe.compat import expanded
 from understudy.recipe.reading import cut, long_form
 from understudy.recipe.schema import Model, Recipe
-from understudy.recipe.teachings import check_peers, check_short, check_teaching
+from understudy.recipe.teachings import UNTAUGHT, check_peers, check_short, check_teaching
 from understudy.recipe.validating import (
     quantise_training_of,
     structure_training_of,
@@ -146,12 +146,12 @@ def _check_models(recipe: Recipe) -> None:
             )
         if recipe.models is None:
             raise BadInput("models is missing: name a student, and for anything but scratch a teacher.")
-        alone = {"scratch", "label_smoothing", "peers", "peers_alone"}
-        if {ladder.shape, *recipe.controls} - alone and recipe.models.teacher is None:
-            raise BadInput(
-                "models.teacher is missing: every shape and control but scratch, label_smoothing and those of peers "
-                "learns from a teacher."
-            )
+        alone = {"scratch", "label_smoothing", "peers", "peers_alone", "balanced_labels"}
+        if ladder.shape in UNTAUGHT:
+            alone |= {"curriculum_reverse", "curriculum_random"}
+        taught = [name for name in (ladder.shape, *recipe.controls) if name not in alone]
+        if taught and recipe.models.teacher is None:
+            raise BadInput(f"models.teacher is missing: {taught[0]} learns from a teacher.")
         _check_structure(recipe)
         check_short(recipe)
         needs_assistants = {ladder.shape, *recipe.controls} & {"chain", "dense", "paths", "mean_teachers"}

@@ -62,6 +62,11 @@ class Decoupled(Method):
             raise BadInput(f"decoupled distillation has one teacher; got {teachers}.")
 
     def loss(self, step: Step) -> dict[str, Tensor]:
+        if step.batch.share is not None:
+            raise BadInput(
+                "decoupled distillation tells the label's class from the others, and mixup blends two: leave "
+                "data.views.mixup out."
+            )
         output = step.student(step.batch)
         hard = step.hard_loss(output, step.batch)
         soft = decoupled_loss(

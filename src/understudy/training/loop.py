@@ -283,7 +283,7 @@ def _on(batch: Batch, device: str) -> Batch:
     tensors: dict[str, Any] = {
         name: moved(value) for name, value in vars(batch).items() if isinstance(value, Tensor)
     }
-    return replace(batch, **tensors)
+    return replace(batch, **tensors).knowing(batch.on_host())
 
 
 def _look(

@@ -13,7 +13,11 @@ from understudy.data.dataset import Dataset, Split
 from understudy.data.views import ViewPolicy
 
 SHARE = 0.25
-"""Of the device's free memory: what takes as much or more stays in main memory. The rest is for weights and layers."""
+"""Of the memory that is free on the device when it is asked for: what takes as much or more stays in main memory.
+
+Asked for once each: training images, validation images, all answers to one view, what teachers that are not there said.
+The rest is for weights and layers.
+"""
 
 
 def free_bytes(device: str) -> int:
@@ -22,11 +26,16 @@ def free_bytes(device: str) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def placed(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
-    """``tensors`` on ``device`` where there is room, see ``SHARE``; else as they are."""
-    if device == "cpu" or not _room(sum(tensor.nbytes for tensor in tensors.values()), device):
+def place_for(size: int, device: str) -> str:
+    """``device`` where ``size`` bytes may lie there, see ``SHARE``; else ``cpu``."""
+    return device if device != "cpu" and _room(size, device) else "cpu"
+
+
+def placed(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """``tensors``, from main memory, where ``place_for`` says."""
+    if place == "cpu":
         return dict(tensors)
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+    return {name: tensor.to(place, non_blocking=True) for name, tensor in tensors.items()}
 
 
 def resident(dataset: Dataset, *, policy: ViewPolicy, device: str, say: Callable[[str], None]) -> Dataset:

@@ -19,7 +19,7 @@ from understudy.data.views import View
 from understudy.errors import Damaged, Interrupted
 from understudy.store.files import CannotWrite
 from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
-from understudy.training.resident import placed
+from understudy.training.resident import place_for, placed
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
 
@@ -69,6 +69,7 @@ class Speaking:
         self.views = dict.fromkeys(views)
         self.following = {one: other for one, other in pairwise(views) if one != other}
         self.view: View | None = None
+        self.place = "cpu"  # where its answers lie
         self.opened: dict[tuple[int, int], dict[str, Tensor]] = {}  # by position and block, of this view
         self.used: set[int] = set()  # blocks of this view
         self.unfit: set[tuple[View, int]] = set()  # blocks for which there is no room
@@ -101,6 +102,8 @@ class Speaking:
             if batch.view not in self.views:
                 return {}
             self.view, self.opened, self.used, self.sent = batch.view, {}, set(), set()
+            size = sum(files.view_bytes for files in self.files.values())
+            self.place = place_for(size, self.training.device)
         index = batch.on_host().index
         blocks = self._blocks(asked[0], index)
         if not self.used.issuperset(blocks):
@@ -150,9 +153,7 @@ class Speaking:
                     if (position, block) in self.opened:
                         continue
                     try:
-                        self.opened[position, block] = placed(
-                            files.read(view.number, block), self.training.device
-                        )
+                        self.opened[position, block] = placed(files.read(view.number, block), self.place)
                     except FileNotFoundError:
                         again |= (
                             not self.given_up and (view, block) not in self.unfit

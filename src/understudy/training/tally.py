@@ -117,7 +117,7 @@ class Tally:
                 self.there[field, name] = torch.full(
                     (), known.get(name, 0.0), dtype=torch.float64, device=self.training.device
                 )
-            self.there[field, name].add_(value, alpha=count)
+            self.there[field, name].add_(value.reshape(()), alpha=count)
 
     def _share(self) -> None:
         if self.pulls:

@@ -20,7 +20,7 @@ from understudy.models.folding import folded
 from understudy.models.preprocessing import Preprocessing
 from understudy.store.signals import SignalFiles
 from understudy.training import precision
-from understudy.training.resident import placed
+from understudy.training.resident import place_for, placed
 from understudy.training.settings import Training
 from understudy.training.signals import Signals, check_finite
 from understudy.training.speaking import Speaking, rows_of
@@ -93,7 +93,9 @@ class FrozenTeachers:
         self.finite: Tensor | None = None  # whether all that was answered on a GPU is, since somebody looked
         for position, teacher in enumerate(teachers):
             if isinstance(teacher, Lookup):
-                self.known[position] = placed(signals.encode(teacher.answers), self.device)
+                encoded = signals.encode(teacher.answers)
+                place = place_for(sum(value.nbytes for value in encoded.values()), self.device)
+                self.known[position] = placed(encoded, place)
             else:
                 size = teacher.preprocessing.size or (dataset.height, dataset.width)
                 self.live[position] = FastTeacher(teacher, training, size=size)
