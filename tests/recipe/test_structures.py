@@ -20,6 +20,7 @@ from understudy.recipe.building import Built, build
 from understudy.recipe.reading import written
 from understudy.store import Store
 from understudy.structure.cost import cost
+from understudy.teaching.structure_search import StructureSearch
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +160,18 @@ def test_what_decides_a_search_decides_the_student(data: Path, structure: dict[s
         assert usual[name] != other[name]
 
 
-def test_budgets_share_their_searches(data: Path) -> None:
-    usual, other = keys(built(data)), keys(built(data, structure={"budget": {"multiply_adds": "0.4x"}}))
-    assert usual["structure/search 1"] == other["structure/search 1"]
-    assert usual["structure"] != other["structure"]
-    assert usual["direct"] != other["direct"]
+def test_a_smaller_budget_is_searched_for_harder(data: Path) -> None:
+    def strength(**said: Any) -> float:
+        method = built(data, structure=said).ladder["structure/search 1"].method
+        assert isinstance(method, StructureSearch)
+        return method.strength
+
+    usual = strength()
+    assert strength(budget={"multiply_adds": "0.2x"}) > usual
+    assert strength(training={"lr": 0.025}) == pytest.approx(2 * usual, rel=1e-3)
+    assert strength(epochs=2) == pytest.approx(usual / 2, rel=1e-3)
+    assert strength(training={"schedule": "cosine"}) > 1.5 * usual
+    assert strength(assistants=1) == usual  # those on the way are cut from the same searches
 
 
 def test_weights_of_one_keep_the_key_of_the_plain_form(data: Path) -> None:

@@ -16,12 +16,13 @@ from understudy.errors import BadInput
 from understudy.ladder.runner import run
 from understudy.losses.resource import depthwise_resource_loss, layer_resource_loss, resource_loss
 from understudy.store import Store
+from understudy.structure.budget import Budget
 from understudy.structure.channels import read_channels
 from understudy.structure.cost import cost
 from understudy.structure.magnitudes import Magnitudes
 from understudy.teaching import Labels, Method, Needs, SoftTargets, Survey
 from understudy.teaching.method import Step
-from understudy.teaching.structure_search import StructureSearch, usual_strength
+from understudy.teaching.structure_search import StructureSearch, needed_pull, usual_strength
 from understudy.training.optimizers import build_optimizer
 
 
@@ -322,6 +323,49 @@ def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str)
 
 
 # ------------------------------------------------------------------------------------------------------ while it trains
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"budget": {"multiply_adds": "0.5x"}},
+        {"budget": {"parameters": "0.3x"}},
+        {"budget": {"multiply_adds": "0.5x", "parameters": "0.6x"}, "blocks": {"stage1": 0.5, "stem": 0}},
+    ],
+    ids=str,
+)
+def test_the_usual_strength_just_meets_the_budget_where_nothing_holds(said: dict[str, Any]) -> None:
+    budget, blocks = Budget(**said["budget"]), said.get("blocks", {})
+    torch.manual_seed(0)
+    model = family("resnet-8", width=0.25)()
+    whole = cost(model, channels=2, size=(8, 8))
+    limits, resources = budget.limits(whole), tuple(said["budget"])
+    pull = needed_pull(model, limits, resources=resources, blocks=blocks, channels=2, size=(8, 8))
+    steps, ended = 200, []
+    for part in (0.97, 1.03):
+        strength = part * usual_strength(pull, rates=[0.1] * steps, momentum=0.5)
+        looking, pulled = search(strength=strength, resources=resources, blocks=blocks), copy.deepcopy(model)
+        looking.no_decay(pulled)
+        scales = [module.weight for module in pulled.modules() if isinstance(module, nn.BatchNorm2d)]
+        optimizer = torch.optim.SGD(scales, lr=0.1, momentum=0.5)
+        for _ in range(steps + 1):  # one for the momentum to build up
+            optimizer.zero_grad()
+            looking.penalty(pulled).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            for scale in scales:  # what is gone stays gone
+                scale.data.mul_(scale.data > 0.01)
+        alive = looking.metrics()["alive"]
+        ended.append(all(alive[what] * getattr(whole, what) <= getattr(limits, what) for what in resources))
+    assert ended == [False, True]
+
+
+def test_blocks_one_after_the_other_are_pulled_as_many_times_as_hard() -> None:
+    model = resnet()
+    limits = Budget(multiply_adds="0.5x").limits(cost(model, channels=2, size=(8, 8)))
+    takes: dict[str, Any] = {"resources": ("multiply_adds",), "channels": 2, "size": (8, 8)}
+    at_once = needed_pull(model, limits, **takes)
+    assert needed_pull(model, limits, schedule="sequential", **takes) == 4 * at_once  # stem, three stages
+    assert needed_pull(shaken(model, seed=5), limits, **takes) == at_once  # weights do not count
+
+
 def test_costly_channels_die_and_the_others_stay() -> None:
     """Two ways side by side do the same work; one has filters of 1x1, the other of 5x5."""
 
@@ -336,7 +380,7 @@ def test_costly_channels_die_and_the_others_stay() -> None:
 
     torch.manual_seed(0)
     model = Row(normed(nn.Conv2d(2, 4, 1)), Two(), 12)
-    looking = search(strength=6 * usual_strength(16, steps=120, lr=0.05), size=(5, 5))
+    looking = search(strength=1.6, size=(5, 5))
     optimizer = build_optimizer(training(lr=0.05), [model], no_decay=looking.no_decay(model))
     example = images(48, channels=2, size=(5, 5))
     labels = torch.arange(48) % 3

@@ -28,7 +28,7 @@ class Search:
         training: of each search, of all channels.
         strengths: of the regulariser, as multiples of the usual one (``usual_strength``); each is a stage, and the best
             on the validation split is chosen.
-        usual: the usual strength for this network and training.
+        usual: the usual strength for this network, training and budget.
         blocks: weight of the regulariser in a block of the network; 1 where it is not named.
         schedule: ``joint``: all blocks at a time; ``sequential``: one after the other.
         retrain: ``scratch``: what is found begins with new weights; ``finetune``: with those of the search.

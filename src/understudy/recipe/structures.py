@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from understudy.ladder import Network, Stage
     from understudy.ladder.shapes import Rung
     from understudy.ladder.structured import Search
-    from understudy.structure.budget import Budget
+    from understudy.structure.budget import Budget, Limits
     from understudy.structure.cost import Cost
 
 BASE = "whole"
@@ -73,7 +73,8 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     budget = _budget(section.budget.multiply_adds, section.budget.parameters, whole_cost)
     budgets = between(budget, section.assistants, whole_cost)
     shapes: dict[str, Any] = {"channels": dataset.channels, "size": size}
-    search = _search(recipe, budgets, _usual(recipe, network, dataset, **shapes))
+    usual = _usual(recipe, network, dataset, budget.limits(whole_cost), **shapes)
+    search = _search(recipe, budgets, usual)
     _check_reach(search, network, dataset, **shapes)
     stages += searched(search, network, start=start, teachers=(teacher.name,), method=method, **shapes)
     *assistants, student = rungs(search, network, training)
@@ -104,33 +105,47 @@ def _search(recipe: Recipe, budgets: tuple[Budget, ...], usual: float) -> Search
     )
 
 
-def _usual(recipe: Recipe, network: Network, dataset: Dataset, **shapes: Any) -> float:
-    """The usual strength of a search on this network, rounded so that it may stand in a key."""
+def _usual(recipe: Recipe, network: Network, dataset: Dataset, limits: Limits, **shapes: Any) -> float:
+    """The usual strength of a search on this network for this budget, rounded so that it may stand in a key."""
     import math
 
     import torch
 
-    from understudy.structure.exactness import removable_channels
-    from understudy.teaching.structure_search import usual_strength
+    from understudy.structure.blocks import check_blocks
+    from understudy.teaching.structure_search import needed_pull, usual_strength
+    from understudy.training.schedules import factor
 
     with torch.random.fork_rng(devices=[]):
         model = network.build(dataset)
-    training = structure_training_of(recipe)
-    assert recipe.structure is not None
-    budget = recipe.structure.budget
+    training, section = structure_training_of(recipe), recipe.structure
+    assert section is not None
+    said = section.budget
+    resources = [name for name in ("multiply_adds", "parameters") if getattr(said, name) is not None]
     try:
-        channels = removable_channels(model, **shapes).count
+        check_blocks(model, section.blocks)
+    except BadInput as error:
+        raise BadInput(f"structure.blocks: {error}") from error
+    try:
+        pull = needed_pull(
+            model, limits, resources=resources, blocks=section.blocks, schedule=section.schedule, **shapes
+        )
     except BadInput as error:
         raise BadInput(f"structure: {error}") from error
-    batches = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
-    usual = usual_strength(
-        max(1, channels),
-        steps=training.epochs * batches,
-        lr=training.lr,
-        momentum=training.momentum,
-        resources=sum(limit is not None for limit in (budget.multiply_adds, budget.parameters)),
+    a_epoch = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
+    steps = training.epochs * a_epoch
+    rates = (
+        training.lr
+        * factor(
+            training.schedule,
+            step=step,
+            steps=steps,
+            warmup_steps=round(training.warmup * a_epoch),
+            milestones=training.milestones,
+            gamma=training.gamma,
+        )
+        for step in range(steps)
     )
-    return float(f"{usual:.4g}")
+    return float(f"{usual_strength(pull, rates=rates, momentum=training.momentum):.4g}")
 
 
 def _budget(multiply_adds: str | None, parameters: str | None, whole: Cost) -> Budget:
@@ -157,16 +172,11 @@ def _check_reach(search: Search, network: Network, dataset: Dataset, **shapes: A
     """Whether the network can be made as small as is asked for, before it is trained for that."""
     import torch
 
-    from understudy.structure.blocks import check_blocks
     from understudy.structure.choosing import choose
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = network.build(dataset)
-    try:
-        check_blocks(model, search.blocks)
-    except BadInput as error:
-        raise BadInput(f"structure.blocks: {error}") from error
     try:
         choose(model, search.budgets[-1], blocks=search.blocks, **shapes)
     except BadInput as error:

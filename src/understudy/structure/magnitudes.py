@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from understudy.structure.channels import Alive, Channels
@@ -63,6 +64,20 @@ class Magnitudes:
             for name, own in zip(self._norms.names, ids, strict=True)
             if among[own[own >= 0]].any()
         )
+
+    def give(self, model: nn.Module) -> NDArray[np.float64]:
+        """``(channels,)`` by how much a magnitude falls where gradient descent pulls at it by 1.
+
+        The gradient of a maximum is shared among those that are equal, as the scales of fresh norms are: of k in a group
+        each falls by 1/k. A root mean square of n weights falls by 1/n.
+        """
+        give = np.zeros(self.count)
+        for sources, of_filters in ((self._norms, False), (self._filters, True)):
+            for name, own in zip(sources.names, sources.ids, strict=True):
+                weight = model.get_parameter(f"{name}.weight")
+                weights = weight[0].numel() if of_filters and self._mean else 1
+                np.add.at(give, own[own >= 0], weights)
+        return np.divide(1.0, give, out=np.zeros(self.count), where=give > 0)
 
     def __call__(self, model: nn.Module) -> Tensor:
         """``(channels,)`` float32, on the network's device."""

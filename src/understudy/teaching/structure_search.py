@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +22,12 @@ from understudy.teaching.around import Around
 from understudy.teaching.method import Method, Survey
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from understudy.structure.budget import Limits
+
+_GONE = 1e-12  # below it what is left of a magnitude is rounding
 SCHEDULES = ("joint", "sequential")
 
 
@@ -163,26 +167,71 @@ class StructureSearch(Around):
         return self._prepared
 
 
-def usual_strength(
-    channels: int, *, steps: float, lr: float, momentum: float = 0.9, resources: int = 1
+def needed_pull(
+    model: nn.Module,
+    limits: Limits,
+    *,
+    resources: Sequence[str],
+    channels: int,
+    size: tuple[int, int],
+    blocks: Mapping[str, float] | None = None,
+    schedule: str = "joint",
+    threshold: float = 1e-2,
 ) -> float:
-    """A strength to begin with: a channel of average cost and magnitude 1 would be gone in half of the training.
+    """How hard channels must be pulled for the network to come within the limits, if nothing held them.
 
-    That is if nothing held it: its magnitude falls by about ``strength * 2 * resources / channels * lr / (1 - momentum)``
-    a step. Channels that cost more fall faster, those that the task needs stay. Our rule of thumb, for SGD. With it half
-    of the multiply-adds were dead at the end of short trainings on small images; 3 times as much leaves a quarter.
+    All magnitudes are taken to be 1. One that nothing holds falls by pull times price times what it gives
+    (``Magnitudes.give``), and prices change only when a channel is gone; so the pull is added up from one channel's end
+    to the next. Prices are uneven (the dearest channel of
+    MobileNet-v2 costs 30 times the mean), so that a few dear groups may do; no figure of the network's size says that.
 
     Args:
-        channels: that can be removed.
-        steps: of the optimiser.
-        lr: its mean over the steps.
-        momentum: of SGD.
-        resources: how many are penalised.
+        model: as ``StructureSearch`` takes it; only its structure counts.
+        limits: to come within. Where no pull leads there: the pull at which nothing is left to fall.
+        resources, blocks, schedule, threshold: of the search. Of a sequential one each block has its part of the steps
+            only, so that all must be pulled as many times as hard as there are blocks.
+        channels, size: of the images.
 
-    >>> round(usual_strength(224, steps=480, lr=0.05), 2)
-    0.93
+    Raises:
+        BadInput: the network's channels cannot be grouped, or it has no such block.
+        MissingExtra: torch-pruning is not installed.
     """
-    return channels * (1 - momentum) / (lr * steps * resources)
+    reading = removable_channels(model, channels=channels, size=size)
+    weights = block_weights(model, blocks or {})
+    free = ~frozen_channels(reading, model, blocks or {})
+    phase = _Phase(
+        [(reading.charges(one, weights=weights), getattr(reading.whole, one)) for one in sorted(resources)],
+        free,
+    )
+    give = Magnitudes(reading, model).give(model)
+    left, alive, pull = np.full(reading.count, 1 - threshold), np.ones(reading.count, dtype=bool), 0.0
+    while not limits.hold(reading.cost_of(alive)):
+        fall = phase.prices(torch.from_numpy(alive)).numpy() * give
+        falling = alive & (fall > 0)
+        if not falling.any():
+            break
+        more = float((left[falling] / fall[falling]).min())
+        left -= more * fall
+        alive &= left > _GONE
+        pull += more
+    return pull if schedule == "joint" else pull * len(set(_owners(reading, model)[free]))
+
+
+def usual_strength(pull: float, *, rates: Iterable[float], momentum: float = 0.9) -> float:
+    """The strength with which a training pulls so hard: ``pull / sum_t lr_t / (1 - momentum)``.
+
+    What the task needs holds against it, so a search at this strength ends above the budget or near it. Our rule, for
+    SGD.
+
+    Args:
+        pull: from ``needed_pull``.
+        rates: the learning rate of each step of the optimiser.
+        momentum: of SGD.
+
+    >>> round(usual_strength(30.6, rates=[0.05] * 480), 3)
+    0.128
+    """
+    return pull * (1 - momentum) / sum(rates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,10 +293,8 @@ def _prepared(search: StructureSearch, model: nn.Module) -> _Prepared:
     if search.schedule == "joint":
         phases = [phase(weights, ~frozen)]
     else:
-        block_of = {layer: name for name, layers in blocks_of(model).items() for layer in layers}
-        owners = np.repeat(
-            [block_of[group.name] for group in reading.groups], [len(group.rows) for group in reading.groups]
-        )
+        block_of = _block_of(model)
+        owners = _owners(reading, model)
         turns = list(dict.fromkeys(owners[~frozen].tolist()))
         if search.epochs < len(turns):
             raise BadInput(
@@ -263,4 +310,16 @@ def _prepared(search: StructureSearch, model: nn.Module) -> _Prepared:
         ]
     return _Prepared(
         reading=reading, magnitudes=Magnitudes(reading, model), phases=tuple(phases), free=~frozen
+    )
+
+
+def _block_of(model: nn.Module) -> dict[str, str]:
+    return {layer: name for name, layers in blocks_of(model).items() for layer in layers}
+
+
+def _owners(reading: Channels, model: nn.Module) -> NDArray[np.str_]:
+    """``(channels,)`` in which block the group of each channel begins."""
+    block_of = _block_of(model)
+    return np.repeat(
+        [block_of[group.name] for group in reading.groups], [len(group.rows) for group in reading.groups]
     )
