@@ -709,6 +709,20 @@ STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
             "models.student has peers, which see several views of one image",
         ),
         (
+            [PEERS, "training.ema=0.99"],
+            "models.student has peers, whose moving average is teaching.peers.ema: leave training.ema out, or set "
+            "models.student.training.ema: null.",
+        ),
+        (
+            ["controls=[dkd]", "data.views.mixup=0.2"],
+            "controls: dkd tells the label's class from the others, and data.views.mixup blends two: leave one of them out.",
+        ),
+        (
+            ["teaching.curriculum={score: random}", "controls=[curriculum_reverse]"],
+            "controls: curriculum_reverse is the same as the ladder where teaching.curriculum.score is random: leave it out, "
+            "or take another score.",
+        ),
+        (
             [PEERS, STRUCTURE],
             "models.student has peers, which begin with weights of their own, and so does structure: choose one.",
         ),

@@ -441,6 +441,13 @@ def test_a_plan_warns_of_a_teacher_smaller_than_its_student(here: Path, understu
     )
 
 
+def test_a_plan_says_which_layers_a_start_matches(here: Path, understudy: Command) -> None:
+    assert understudy("plan", "r.yaml", "--seeds", 2, "--set", "teaching.sparse_codes=true") == 0
+    said = [line for line in understudy.out.splitlines() if "matches layers of student and teacher" in line]
+    assert len(said) == 1
+    assert said[0].startswith("note: dense + sparse_codes/start matches layers of student and teacher: ")
+
+
 def test_a_report_is_written_anew_from_the_result(after: Path, understudy: Command) -> None:
     page = Path("runs/a/report.html")
     page.unlink()

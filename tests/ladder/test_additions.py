@@ -149,7 +149,14 @@ def test_peers_begin_with_weights_of_their_own(begun: dict[str, Any]) -> None:
         with_peers([replace(OF_PEERS, **begun)], SETTINGS)
 
 
-PEERS: dict[str, Any] = {"temperature": 3.5, "weight": 0.5, "ramp": 0.5, "ema": 0.25, "ema_buffers": True}
+PEERS: dict[str, Any] = {
+    "temperature": 3.5,
+    "weight": 0.5,
+    "ramp": 0.5,
+    "ramp_divisor": "weight",
+    "ema": 0.25,
+    "ema_buffers": True,
+}
 
 
 def test_every_setting_of_peers_is_tried_here() -> None:
@@ -237,6 +244,18 @@ def test_a_layer_of_two_pairs_has_one_dictionary() -> None:
     assert start.method.pairs == twice.pairs
 
 
+def test_dictionaries_are_learnt_in_the_mode_and_on_the_layers_that_are_said() -> None:
+    said = replace(MATCHING, teacher_mode="train", dictionary_layers={"stage2": "stage2.0"})
+    dictionaries, start, student = with_sparse_codes(STUDENT, LEAD, said)
+    assert dictionaries.method == Dictionaries(
+        layers=("stage2.0", "stage3"), atoms=1.5, sparsity=0.25, teacher_mode="train"
+    )
+    assert isinstance(start.method, SparseCodes)
+    assert start.method.dictionary_layers == {"stage2": "stage2.0"}
+    # codes are taken of the network that dictionaries leave; the student is taught by the teacher itself
+    assert (start.teachers, student.teachers) == (("student/dictionaries",), ("teacher",))
+
+
 def test_dictionaries_of_a_smaller_teacher_have_its_structure() -> None:
     lead = stage("lead", network=TEACHER, structure="chosen")
     assert with_sparse_codes(STUDENT, lead, MATCHING)[0].structure == "chosen"
@@ -276,6 +295,8 @@ DICTIONARIES: dict[str, Any] = {
     "sparsity": 0.5,
     "dictionary_training": training(epochs=5),
     "pairs": (("stage2", "stage2"),),
+    "teacher_mode": "train",
+    "dictionary_layers": {"stage2": "stage2.0"},
 }
 STARTS: dict[str, Any] = {"training": training(epochs=5), "labels": "image", "local_logits": "pre_sigmoid"}
 

@@ -24,7 +24,9 @@ from understudy.ladder.spoken import signals_of
 from understudy.store import Store
 from understudy.store.housekeeping import size_of
 from understudy.store.signals import size_of_signals
-from understudy.teaching import SoftTargets
+from understudy.teaching import Labels, Method, SoftTargets
+from understudy.teaching.curriculum import Curriculum
+from understudy.teaching.peers import Peers
 from understudy.training.signals import Signals
 
 STEP, SAID, DRAWN, LOOK, READY = 100.0, 1.0, 0.1, 3.0, 7.0  # seconds: batch, image, image, split, teacher
@@ -239,6 +241,112 @@ def test_signals_of_another_version_are_refused(tmp_path: Path, dataset: Dataset
     (files.folder / "signals.json").write_text(json.dumps({"version": 99}), "utf-8")
     with pytest.raises(BadInput, match="have format 99, this understudy reads format 1"):
         plan(tmp_path, dataset, stages)
+
+
+# --- a curriculum looks back ----------------------------------------------------------------------------------------
+
+LOOKED = 2 * LOOK * IMAGES / (8 + 16)  # the student on all training images, at the pace of both other splits
+ASKED = IMAGES * (DRAWN + SAID)  # a teacher on all training images as they are
+
+
+def curriculum(score: Any, method: Method | None = None) -> Curriculum:
+    return Curriculum(method=method or SoftTargets(), score=score)  # phases begin in epochs 1, 3 and 6 of 10
+
+
+@pytest.mark.parametrize(
+    ("score", "surveys"),
+    [
+        ("gap", 3 * LOOKED + ASKED),
+        ("teacher", ASKED),
+        ("loss", 3 * LOOKED),
+        ("confidence", 3 * LOOKED),
+        ("random", 0.0),
+    ],
+)
+def test_a_curriculum_takes_its_surveys_more_and_writes_the_same_signals(
+    tmp_path: Path, dataset: Dataset, score: str, surveys: float
+) -> None:
+    def planned(method: Method) -> tuple[float, Forecast]:
+        stages = [stage("teacher"), stage("student", "teacher", training=training(epochs=10), method=method)]
+        jobs, found = plan(tmp_path, dataset, stages)
+        return found.stages[jobs[1].key].seconds, found
+
+    plain, without = planned(SoftTargets())
+    assert plain == pytest.approx(alone(10) + spoken(10))
+    seconds, found = planned(curriculum(score))
+    assert seconds == pytest.approx(plain + surveys)
+    assert found.seconds == pytest.approx(without.seconds + surveys)
+    assert found.stage_bytes == without.stage_bytes
+    for what in ("signal_bytes", "views", "teachers", "live"):
+        assert getattr(found, what) == getattr(without, what)
+
+
+def test_each_boundary_that_the_epochs_have_room_for_is_one_look_of_the_student(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    for epochs, phases in ((2, 1), (4, 2), (10, 3), (100, 3)):
+        said = stage("one", training=training(epochs=epochs), method=curriculum("loss", Labels()))
+        (job,), found = plan(tmp_path, dataset, [said])
+        assert found.stages[job.key].seconds == pytest.approx(alone(epochs) + phases * LOOKED)
+
+
+def test_a_curriculum_inside_or_around_peers_looks_back_too(tmp_path: Path, dataset: Dataset) -> None:
+    for method in (Peers(method=curriculum("loss", Labels())), curriculum("loss", Peers(method=Labels()))):
+        (job,), found = plan(tmp_path, dataset, [stage("one", training=training(epochs=10), method=method)])
+        assert found.stages[job.key].seconds == pytest.approx(alone(10) + 3 * LOOKED)
+
+
+@pytest.mark.parametrize(("batches", "left"), [(0, 3), (3, 3), (4, 2), (9, 2), (10, 1), (18, 1), (19, 0)])
+def test_surveys_that_a_checkpoint_holds_are_not_counted_again(
+    tmp_path: Path, dataset: Dataset, batches: int, left: int
+) -> None:
+    stages = [stage("one", training=training(epochs=10), method=curriculum("loss", Labels()))]
+    (job,) = jobs_of(stages, dataset, views=VIEWS)
+    (Store(tmp_path).place(job.key) / "checkpoint" / f"{batches:09d}-0123456789abcdef.safetensors").mkdir(
+        parents=True
+    )
+    _, found = plan(tmp_path, dataset, stages)
+    laps = (10 - batches / BATCHES) * BATCHES * STEP + (10 - batches // BATCHES) * LOOK
+    started = batches % BATCHES / BATCHES * LOOK  # an epoch that was begun is taken as its part
+    assert found.stages[job.key].seconds == pytest.approx(laps - started + 2 * LOOK + left * LOOKED)
+
+
+def test_teachers_are_not_asked_again_about_images_that_are_shown_as_they_are(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    said = stage("student", "teacher", training=training(epochs=10), method=curriculum("gap"))
+    jobs, found = plan(tmp_path, dataset, [stage("teacher"), said], views=Views())
+    assert found.stages[jobs[1].key].seconds == pytest.approx(alone(10) + spoken(1) + 3 * LOOKED)
+    # what finds no room is answered live, in the survey too
+    jobs, found = plan(tmp_path, dataset, [stage("teacher"), said], views=Views(), signals=Signals(max_gb=0))
+    lives = 10 * IMAGES * SAID + READY
+    assert found.stages[jobs[1].key].seconds == pytest.approx(alone(10) + lives + 3 * LOOKED + ASKED)
+
+
+def test_a_teacher_whose_answers_are_all_kept_is_made_ready_for_the_survey(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    ten = training(epochs=10)
+    stages = [
+        stage("teacher"),
+        stage("first", "teacher", training=ten),
+        stage("second", "teacher", training=ten, method=curriculum("gap")),
+    ]
+    jobs, found = plan(tmp_path, dataset, stages)
+    assert found.stages[jobs[2].key].seconds == pytest.approx(alone(10) + READY + ASKED + 3 * LOOKED)
+
+
+def test_the_answers_of_a_survey_stay_in_memory(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "anonymous_bytes", lambda: 1000)
+
+    def memory(method: Method) -> int | None:
+        return plan(tmp_path, dataset, [stage("t"), stage("s", "t", method=method)])[1].memory
+
+    plain, asked = memory(SoftTargets()), memory(curriculum("gap"))
+    assert plain is not None
+    assert asked == plain + IMAGES * 4 * 4
 
 
 # --- what finds no room ---------------------------------------------------------------------------------------------

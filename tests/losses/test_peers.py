@@ -180,8 +180,27 @@ def test_the_ramp_never_falls_and_ends_at_its_weight(first: float, second: float
     assert ramp(length, length=length, weight=2.5) == 2.5
 
 
+@pytest.mark.parametrize(
+    ("epoch", "value"),
+    [(0, math.exp(-5)), (1, 1.0), (2, math.exp(-5)), (3, math.exp(-20)), (40, 0.0), (80, 0.0), (81, 1.0)],
+)
+def test_the_slip_of_the_public_code_divides_by_the_weight(epoch: int, value: float) -> None:
+    assert ramp(epoch, length=80, divisor="weight") == pytest.approx(value, rel=1e-12)
+
+
+def test_the_slip_at_another_weight_moves_the_early_peak_there() -> None:
+    found = [ramp(epoch, length=80, weight=2.0, divisor="weight") for epoch in (0, 1, 2, 4, 80, 81)]
+    assert found == pytest.approx([2 * math.exp(-5), 2 * math.exp(-1.25), 2, 2 * math.exp(-5), 0, 2])
+    assert {ramp(epoch, length=80, weight=0.0, divisor="weight") for epoch in (0, 1, 81)} == {0}
+
+
+def test_a_divisor_is_one_of_two() -> None:
+    with pytest.raises(ValueError, match="divisor is one of length, weight; got 'epochs'"):
+        ramp(0, length=80, divisor="epochs")  # type: ignore[arg-type]
+
+
 def test_without_a_length_there_is_no_ramp() -> None:
-    assert ramp(0, length=0) == 1
+    assert ramp(0, length=0) == ramp(0, length=0, divisor="weight") == 1
     for wrong in ({"epoch": -1, "length": 80}, {"epoch": 0, "length": -80}):
         with pytest.raises(ValueError, match=r"is 0 or more; got -"):
             ramp(**wrong)

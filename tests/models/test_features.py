@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import BadInput, StageFailed
-from understudy.models import build
+from understudy.models import build, features
 from understudy.models.features import (
     Features,
     check_layers,
@@ -21,6 +21,7 @@ from understudy.models.features import (
     innermost,
     layer_shapes,
     matched,
+    published,
 )
 
 NAMES = ["stage2", "stage1.0.conv1"]  # a block, and a layer inside; not in the order in which they run
@@ -530,6 +531,30 @@ def test_pairs_that_are_found_pass_the_check(student: str) -> None:
     assert len(pairs) == 2
     check_pairs(pairs, *shapes)
     assert [shapes[0][name][1:] for name in pairs] == [(16, 16), (8, 8)]
+
+
+@pytest.mark.parametrize("pair", features._PUBLISHED)
+def test_published_pairs_are_of_built_in_networks_and_pass_the_check(pair: tuple[str, str]) -> None:
+    shapes = [layer_shapes(build(name, classes=5, width=0.1), channels=3, size=(32, 32)) for name in pair]
+    pairs = published(*pair)
+    assert pairs is not None
+    check_pairs(pairs, *shapes)
+    pairs.clear()
+    assert published(*pair), "a copy"
+    assert published(*reversed(pair)) is None
+
+
+def test_the_pairs_of_sparse_codes_are_other_ones_than_the_rule_finds() -> None:
+    shapes = [
+        layer_shapes(build(name, classes=100), channels=3, size=(32, 32))
+        for name in ("allcnn", "densenet-121")
+    ]
+    pairs = published("allcnn", "densenet-121")
+    assert pairs == {"stage1": "transition1", "stage2": "transition2", "stage4": "block4"}
+    # D of the paper's code on CIFAR-100, and where it stands in the network
+    assert [shapes[1][name] for name in pairs.values()] == [(128, 16, 16), (256, 8, 8), (1024, 4, 4)]
+    assert [shapes[0][name][1:] for name in pairs] == [(16, 16), (8, 8), (4, 4)]
+    assert matched(*shapes) != pairs
 
 
 def test_one_number_a_channel_fits_a_map_of_one_pixel() -> None:

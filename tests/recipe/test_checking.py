@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tests.recipe.tiny import checked, short
 from understudy.errors import BadInput
 from understudy.recipe import Recipe, changed, check, read_text
+from understudy.recipe.papers import paper_of, recipe_of
 from understudy.recipe.validating import teaching_of, training_of
 from understudy.training.settings import Training
 
@@ -303,6 +304,87 @@ def test_keys_of_a_network_win_over_compat() -> None:
     assert check(whole).as_dict()["models"]["student"]["training"] == {"schedule": "constant", "lr": 0.3}
 
 
+OF_A_METHOD = {
+    "srm": ("sparse_codes", "srm-cifar100"),
+    "pcl": ("peers", "pcl-cifar100"),
+    "bkd": ("balance", "bkd-cifar100-100"),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_METHOD)
+def test_compat_of_a_method_is_the_training_of_its_tables(name: str) -> None:
+    part, table = OF_A_METHOD[name]
+    paper = check(recipe_of(paper_of(table))).as_dict()
+    whole = check(
+        {**short(compat=name, data=paper["data"]), "training": {}, "teaching": {part: {}}}
+    ).as_dict()
+    assert whole["compat"] is None
+    assert whole["training"] == paper["training"]
+    own = {**whole["teaching"][part]}
+    quirks = {
+        "srm": {"teacher_mode": "train", "layers": None},
+        "pcl": {"ramp_divisor": "weight"},
+        "bkd": {"control_labels": "balanced"},
+    }
+    assert own == {**paper["teaching"][part], **quirks[name]}
+    if name == "bkd":
+        assert whole["models"]["teacher"]["training"] == {"lr": 0.1, "weight_decay": 2e-4}
+        assert whole["models"]["student"]["training"] == {}
+        assert (whole["teaching"]["temperature"], whole["teaching"]["soft_weight"]) == (2, 0.5)
+
+
+def test_slips_of_published_codes_are_never_the_default() -> None:
+    whole = checked(teaching={"balance": True, "sparse_codes": True}).as_dict()["teaching"]
+    assert whole["balance"]["control_labels"] == "plain"
+    assert whole["sparse_codes"]["teacher_mode"] == "eval"
+    assert whole["sparse_codes"]["dictionary_layers"] == {}
+    assert whole["peers"]["ramp_divisor"] == "length"
+
+
+@pytest.mark.parametrize("name", ["srm", "bkd"])
+def test_compat_of_a_method_adds_no_part_that_the_recipe_has_not(name: str) -> None:
+    whole = checked(compat=name).as_dict()["teaching"]
+    assert whole["balance"] is whole["sparse_codes"] is None
+
+
+def test_keys_of_a_part_win_over_compat() -> None:
+    said = {"teacher_mode": "eval", "epochs": 7, "training": {"batch_size": 9}}
+    codes = checked(compat="srm", teaching={"sparse_codes": said}).as_dict()["teaching"]["sparse_codes"]
+    assert (codes["teacher_mode"], codes["epochs"], codes["dictionary_epochs"]) == ("eval", 7, 100)
+    assert codes["training"] == {"batch_size": 9, "milestones": [0.1875, 0.8125]}
+    peers = checked(compat="pcl", teaching={"peers": {"ramp_divisor": "length"}}).as_dict()["teaching"][
+        "peers"
+    ]
+    assert (peers["ramp_divisor"], peers["ramp"]) == ("length", 0.267)
+
+
+def test_a_training_that_the_recipe_shortens_is_short_in_its_parts_too() -> None:
+    whole = checked(compat="srm", teaching={"sparse_codes": {}}, training={"epochs": 3, "batch_size": 8})
+    codes = whole.as_dict()["teaching"]["sparse_codes"]
+    assert codes["epochs"] is codes["dictionary_epochs"] is None
+    assert codes["training"] == {"milestones": [0.1875, 0.8125]}
+    short_warmup = [checked(compat="bkd", training=said).training.warmup for said in ({}, {"epochs": 3})]
+    assert short_warmup == [5, 0]
+
+
+def test_compat_of_a_method_reaches_the_parts_and_roots_of_the_long_form() -> None:
+    raw = changed(long(compat="bkd"), ["ladder.stages.2.teaching.balance={beta: 0.5}"])
+    stages = check(raw).as_dict()["ladder"]["stages"]
+    assert stages[-1]["teaching"]["balance"] == {
+        "beta": 0.5,
+        "form": "renormalised",
+        "control_labels": "balanced",
+    }
+    for entry in stages:
+        assert entry["model"]["training"] == ({} if entry["teachers"] else {"lr": 0.1, "weight_decay": 2e-4})
+
+
+@pytest.mark.parametrize("name", OF_A_METHOD)
+@pytest.mark.parametrize("teaching", [3, None, {"balance": 3, "sparse_codes": [1], "peers": "x"}])
+def test_compat_of_a_method_over_nonsense_is_refused_like_nonsense(name: str, teaching: Any) -> None:
+    refusal(compat=name, teaching=teaching)
+
+
 def test_compat_reaches_the_stages_of_the_long_form() -> None:
     recipe = check(long(compat="dgkd"))
     assert recipe.ladder.stages is not None
@@ -334,7 +416,10 @@ def test_compat_over_nonsense_is_refused_like_nonsense(sections: dict[str, Any])
 
 
 def test_an_unknown_compat_is_refused() -> None:
-    assert refusal(compat="takdd") == "compat is 'takdd'; it can be takd, dgkd. Did you mean 'takd'?"
+    assert (
+        refusal(compat="takdd")
+        == "compat is 'takdd'; it can be takd, dgkd, srm, pcl, bkd. Did you mean 'takd'?"
+    )
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

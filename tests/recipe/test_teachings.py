@@ -13,14 +13,15 @@ from pydantic import BaseModel
 from tests.recipe.tiny import short, write_data
 from understudy.errors import BadInput
 from understudy.ladder import Stage
-from understudy.ladder.additions import Matching
+from understudy.ladder.additions import Matching, matched_layers
+from understudy.models import features
 from understudy.recipe import Recipe, changed, check, read_text
 from understudy.recipe.building import Built, build
 from understudy.recipe.schema import Balance, CurriculumSection, PeersOf, PeersTeaching, SparseCodesSection
 from understudy.recipe.teachings import peers_of
 from understudy.teaching import Labels, SoftTargets
 from understudy.teaching.around import Around, innermost
-from understudy.teaching.balanced import BalancedLabels, BalancedTargets
+from understudy.teaching.balanced import BalancedHardTerm, BalancedLabels, BalancedTargets
 from understudy.teaching.curriculum import Curriculum
 from understudy.teaching.hints import Hints
 from understudy.teaching.peers import Peers
@@ -83,7 +84,8 @@ def attributes(value: Any) -> dict[str, Any]:
 
 # --- every key reaches its method -----------------------------------------------------------------------------------
 
-BALANCE = {"beta": 0.5, "defer": 0.25, "form": "unnormalised"}
+WEIGHTS = {"beta": 0.5, "defer": 0.25, "form": "unnormalised"}
+BALANCE = {**WEIGHTS, "control_labels": "balanced"}
 CURRICULUM = {
     "score": "loss",
     "direction": "hard_first",
@@ -100,12 +102,21 @@ CODES = {
     "sparsity": 0.25,
     "labels": "pixel",
     "local_logits": "pre_sigmoid",
+    "teacher_mode": "train",
+    "dictionary_layers": {"stage2": "stage2.0"},
     "epochs": 4,
     "training": {"lr": 0.003},
     "dictionary_epochs": 3,
     "dictionary_training": {"lr": 0.004},
 }
-PEERS = {"temperature": 2.0, "weight": 0.5, "ramp": 0.125, "ema": 0.75, "ema_buffers": True}
+PEERS = {
+    "temperature": 2.0,
+    "weight": 0.5,
+    "ramp": 0.125,
+    "ramp_divisor": "weight",
+    "ema": 0.75,
+    "ema_buffers": True,
+}
 FORM = {"count": 2, "split": "stage2", "deliver": "ensemble"}
 
 
@@ -128,8 +139,8 @@ def test_every_key_is_tried_here_with_another_value_than_its_own(
 
 
 def test_balance_reaches_every_stage_that_is_taught_and_no_other(data: Path) -> None:
-    made = stages(built(data, teaching={"balance": BALANCE, "temperature": 2, "soft_weight": 0.25}))
-    wanted = BalancedTargets(temperature=2.0, soft_weight=0.25, **BALANCE)  # type: ignore[arg-type]
+    made = stages(built(data, teaching={"balance": WEIGHTS, "temperature": 2, "soft_weight": 0.25}))
+    wanted = BalancedTargets(temperature=2.0, soft_weight=0.25, **WEIGHTS)  # type: ignore[arg-type]
     assert {name: stage.method for name, stage in made.items()} == {
         "teacher": Labels(),
         "dense + balance/resnet-8 x0.375": wanted,
@@ -137,6 +148,48 @@ def test_balance_reaches_every_stage_that_is_taught_and_no_other(data: Path) -> 
         "scratch": Labels(),
         "direct": SoftTargets(temperature=2.0, soft_weight=0.25),
     }
+
+
+def test_the_labels_of_controls_weigh_by_class_where_that_is_asked_for(data: Path) -> None:
+    controls = [
+        "scratch",
+        "direct",
+        "dense",
+        "mean_teachers",
+        "label_smoothing",
+        "balanced_labels",
+        "logit_std",
+    ]
+    said = {"temperature": 2, "soft_weight": 0.25}
+    made, usual = (
+        stages(built(data, teaching={"balance": balance, **said}, controls=controls))
+        for balance in (BALANCE, WEIGHTS)
+    )
+    wanted = BalancedHardTerm(temperature=2.0, soft_weight=0.25, beta=0.5, defer=0.25)
+    changed = {name for name, stage in made.items() if stage.method != usual[name].method}
+    assert changed == {"direct", "dense", "dense/resnet-8 x0.375", "mean_teachers"}
+    for name in changed - {"mean_teachers"}:
+        assert made[name].method == wanted
+    assert made["mean_teachers"].method == replace(wanted, combine="mean", hard_terms="once")
+    assert made["dense + balance"].method == BalancedTargets(temperature=2.0, soft_weight=0.25, **WEIGHTS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"training": {"label_smoothing": 0.1}}, "training.label_smoothing is 0.1"),
+        ({"data": {"views": {"mixup": 0.4}}}, "data.views.mixup is 0.4"),
+    ],
+)
+def test_weights_on_the_labels_of_controls_go_with_one_label_an_image(
+    sections: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadInput) as error:
+        check(small(teaching={"balance": BALANCE}, **sections))
+    assert str(error.value) == (
+        f"teaching.balance.control_labels: balanced weighs each image by its one label, and {said}: leave one of them out."
+    )
+    check(small(teaching={"balance": WEIGHTS}, **sections))
 
 
 def test_a_curriculum_reaches_every_stage_that_is_taught_with_the_temperature_of_the_teaching(
@@ -188,9 +241,16 @@ def test_sparse_codes_reach_the_two_stages_before_the_student(data: Path) -> Non
     made = stages(built(data, teaching={"sparse_codes": CODES}))
     name = "dense + sparse_codes"
     dictionaries, start, student = made[f"{name}/dictionaries"], made[f"{name}/start"], made[name]
-    assert dictionaries.method == Dictionaries(layers=("stage2",), atoms=1.5, sparsity=0.25)
+    assert dictionaries.method == Dictionaries(
+        layers=("stage2.0",), atoms=1.5, sparsity=0.25, teacher_mode="train"
+    )
     assert start.method == SparseCodes(
-        pairs=(("stage2", "stage2"),), atoms=1.5, sparsity=0.25, labels="pixel", local_logits="pre_sigmoid"
+        pairs=(("stage2", "stage2"),),
+        atoms=1.5,
+        sparsity=0.25,
+        labels="pixel",
+        local_logits="pre_sigmoid",
+        dictionary_layers={"stage2": "stage2.0"},
     )
     assert (start.start, student.start) == (None, start.name)
     assert dictionaries.training is not None
@@ -213,6 +273,77 @@ def test_layers_are_found_where_none_are_named(data: Path) -> None:
     method = made["dense + sparse_codes/start"].method
     assert isinstance(method, SparseCodes)
     assert method.pairs == (("stage2", "stage2"), ("stage3", "stage3"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (
+            {"stage1": "stage2"},
+            "teaching.sparse_codes.dictionary_layers names 'stage1', which is matched with no",
+        ),
+        ({"stage2": "stage9"}, "teaching.sparse_codes.dictionary_layers: the teacher has no layer 'stage9'."),
+        (
+            {"stage2": "stage3"},
+            "dictionary_layers: the teacher's 'stage2' has 16 channels and 'stage3' 32; atoms",
+        ),
+    ],
+)
+def test_dictionaries_are_learnt_on_layers_of_as_many_channels(
+    data: Path, layers: dict[str, str], said: str
+) -> None:
+    with pytest.raises(BadInput) as error:
+        built(data, teaching={"sparse_codes": {**CODES, "dictionary_layers": layers}})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+PAIRS_OF_SRM = (("stage1", "transition1"), ("stage2", "transition2"), ("stage4", "block4"))
+OF_SRM = {"teacher": {"name": "densenet-121", "width": 0.06}, "student": {"name": "allcnn", "width": 0.05}}
+
+
+def started(data: Path, models: dict[str, Any], **codes: Any) -> tuple[Built, Any]:
+    made = built(
+        data,
+        raw=short(models=models, teaching={"sparse_codes": codes}, controls=["hints"], ladder="direct"),
+    )
+    method = stages(made)["direct + sparse_codes/start"].method
+    assert isinstance(method, SparseCodes)
+    return made, method.pairs
+
+
+def test_the_networks_of_the_paper_have_its_layers_unless_said(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = write_data(tmp_path / "large.npz", size=32)
+    made, pairs = started(large, OF_SRM)
+    assert pairs == PAIRS_OF_SRM
+    hints = stages(made)["hints/start"].method
+    assert isinstance(hints, Hints)
+    assert hints.pairs == PAIRS_OF_SRM
+    assert matched_layers(made.jobs) == [
+        f"{name}/start matches layers of student and teacher: stage1 with transition1, stage2 with transition2, stage4 "
+        f"with block4 (the pairs of the paper)."
+        for name in ("direct + sparse_codes", "hints")
+    ]
+    assert started(large, OF_SRM, layers={"stage4": "block4"})[1] == (("stage4", "block4"),)
+    # the same networks the other way round, and others: the rule
+    assert started(large, {"teacher": OF_SRM["student"], "student": OF_SRM["teacher"]})[1] != tuple(
+        (teacher, student) for student, teacher in PAIRS_OF_SRM
+    )
+    # images on which the two networks halve otherwise
+    monkeypatch.setitem(features._PUBLISHED, ("allcnn", "densenet-121"), {"stage1": "block4"})
+    found, by_rule = started(large, OF_SRM)
+    assert by_rule not in ((("stage1", "block4"),), PAIRS_OF_SRM)
+    assert not any("of the paper" in sentence for sentence in matched_layers(found.jobs))
+
+
+def test_the_layers_that_were_found_are_said_once_for_all_seeds(data: Path) -> None:
+    made = built(data, teaching={"sparse_codes": True}, seeds=[0, 1])
+    assert matched_layers(made.jobs) == [
+        "dense + sparse_codes/start matches layers of student and teacher: stage2 with stage2, stage3 with stage3."
+    ]
+    assert matched_layers(built(data).jobs) == []
 
 
 def test_the_teaching_of_peers_and_their_form_reach_every_network_of_peers(data: Path) -> None:
@@ -274,9 +405,10 @@ def test_defaults_are_those_of_the_methods(section: BaseModel, method: Any, else
 def test_a_matching_has_the_defaults_of_the_methods_it_makes() -> None:
     matching = Matching(pairs=(("a", "b"),), training=Training(), dictionary_training=Training())
     codes, dictionaries = SparseCodes(pairs=(("a", "b"),)), Dictionaries(layers=("b",))
-    for name in ("atoms", "sparsity", "labels", "local_logits"):
+    for name in ("atoms", "sparsity", "labels", "local_logits", "dictionary_layers"):
         assert getattr(matching, name) == getattr(codes, name)
-    assert (matching.atoms, matching.sparsity) == (dictionaries.atoms, dictionaries.sparsity)
+    for name in ("atoms", "sparsity", "teacher_mode"):
+        assert getattr(matching, name) == getattr(dictionaries, name)
 
 
 def test_a_recipe_without_a_word_on_peers_has_their_usual_teaching() -> None:
@@ -305,7 +437,14 @@ def test_controls_have_plain_teaching_and_those_of_a_part_have_that_part(data: P
     whole = built(data, teaching=dict.fromkeys(PARTS, True), controls=CONTROLS)
     found = stages(whole)
     for name in CONTROLS[:10]:
-        assert keys(whole)[name] == plain[name]
+        assert (keys(whole)[name] == plain[name]) == (name != "direct_long")
+    longer, start = found["direct_long"], found["dense + balance + curriculum + sparse_codes/start"]
+    usual = stages(built(data, controls=["direct_long"]))["direct_long"]
+    assert longer.method == SoftTargets()
+    assert longer.training is not None
+    assert start.training is not None
+    assert usual.training is not None
+    assert longer.training.epochs == usual.training.epochs + start.training.epochs
     assert found["balanced_labels"].method == BalancedLabels()
     assert found["balanced_labels"].teachers == ()
     for name, wanted in (
@@ -314,7 +453,7 @@ def test_controls_have_plain_teaching_and_those_of_a_part_have_that_part(data: P
     ):
         assert found[name].method == wanted
         assert found[name].teachers == ("teacher", f"{name}/resnet-8 x0.375")
-        assert found[name].start is None
+        assert found[name].start == f"{name}/start"
     assert isinstance(found["hints/start"].method, Hints)
     assert found["hints"].method == SoftTargets()
     assert found["hints"].start == "hints/start"
@@ -487,7 +626,7 @@ def test_the_int8_student_of_peers_is_taught_by_those_who_taught_the_peers(data:
 
 
 def test_what_the_recipe_says_of_teachers_is_about_all_stages_that_have_some(data: Path) -> None:
-    made = stages(built(data, raw=long(teaching={"balance": BALANCE, "curriculum": CURRICULUM})))
+    made = stages(built(data, raw=long(teaching={"balance": WEIGHTS, "curriculum": CURRICULUM})))
     assert made["lead"].method == Labels()
     for name in ("middle", "end"):
         method = made[name].method
@@ -540,12 +679,12 @@ def test_controls_of_parts_go_with_the_short_form(data: Path, control: str) -> N
 
 def test_the_keys_of_an_official_code_go_with_a_part(data: Path) -> None:
     grey = {"mean": [0.5], "std": [0.25]}
-    made = stages(built(data, raw={**small(teaching={"balance": BALANCE}, data=grey), "compat": "dgkd"}))
+    made = stages(built(data, raw={**small(teaching={"balance": WEIGHTS}, data=grey), "compat": "dgkd"}))
     method = made["dense + balance"].method
     assert isinstance(method, BalancedTargets)
     assert (method.kl_reduction, method.hard_terms, method.soft_weight) == ("mean_over_classes", "once", 1.0)
     assert method.stochastic is not None
-    assert {name: getattr(method, name) for name in BALANCE} == BALANCE
+    assert {name: getattr(method, name) for name in WEIGHTS} == WEIGHTS
     plain = made["direct"].method
     assert isinstance(plain, SoftTargets)
     assert replace(plain, stochastic=None) == replace(

@@ -21,7 +21,7 @@ from understudy.errors import BadInput
 from understudy.losses import soft_target_loss
 from understudy.losses.balanced import effective_number_weights
 from understudy.teaching import Beginning, Labels, Method, SoftTargets, Step, Stochastic
-from understudy.teaching.balanced import BalancedLabels, BalancedTargets, weights_of
+from understudy.teaching.balanced import BalancedHardTerm, BalancedLabels, BalancedTargets, weights_of
 
 COUNTS = (5000, 500, 50)
 TEACHER = torch.tensor([[2.0, 1.0, 0.1]])
@@ -312,8 +312,96 @@ def test_the_definition_of_balanced_labels_is_their_beta() -> None:
     }
 
 
+# ---------------------------------------------------------------- plain distillation as the official code has it
+def hard_term(**said: Any) -> BalancedHardTerm:
+    return BalancedHardTerm(**{"temperature": 2.0, "soft_weight": 0.5, **said})
+
+
+def test_its_hard_term_is_torchs_weighted_cross_entropy_and_its_soft_term_is_plain() -> None:
+    student, teacher = drawn(7, 3).requires_grad_(), drawn(1, 7, 3, seed=1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, 0])
+    parts = begun(hard_term(soft_weight=0.25)).loss(made_step(student, labels, teacher))
+    rare = effective_number_weights(torch.tensor(COUNTS), 0.9999).float()
+    hard = F.cross_entropy(student, labels, weight=rare)
+    soft = 4 * F.kl_div(
+        (student / 2).log_softmax(-1),
+        (teacher[0] / 2).log_softmax(-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    torch.testing.assert_close(parts["hard"], hard)
+    torch.testing.assert_close(parts["soft"], soft)
+    torch.testing.assert_close(parts["total"], 0.75 * hard + 0.25 * soft)
+    (slope,) = torch.autograd.grad(parts["total"], student)
+    (wanted,) = torch.autograd.grad(0.75 * hard + 0.25 * soft, student)
+    torch.testing.assert_close(slope, wanted)
+
+
+def test_of_one_rare_label_the_weight_cancels_and_of_two_labels_it_does_not() -> None:
+    plain = SoftTargets(temperature=2.0)
+    alone = made_step(STUDENT, RARE, TEACHER[None])
+    assert begun(hard_term()).loss(alone)["hard"].item() == pytest.approx(HARD, rel=1e-6)
+    both = made_step(STUDENT.repeat(2, 1), torch.tensor([0, 2]), TEACHER.repeat(1, 2, 1))
+    w = [0.03410736, 2.69072541]
+    expected = (w[0] * 0.36313551 + w[1] * HARD) / sum(w)
+    assert begun(hard_term()).loss(both)["hard"].item() == pytest.approx(expected, rel=1e-5)
+    assert begun(plain).loss(both)["hard"].item() == pytest.approx((0.36313551 + HARD) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("said", [{"beta": 0.0}, {"defer": 1.0}])
+def test_without_weights_on_the_labels_it_is_plain_distillation(said: dict[str, Any]) -> None:
+    shared: dict[str, Any] = {"stochastic": Stochastic(keep=0.5), "combine": "mean"}
+    ours, plain = hard_term(**said, **shared), SoftTargets(temperature=2.0, **shared)
+    assert ours.definition(teachers=2) == plain.definition(teachers=2)
+    step = made_step(drawn(4, 3), torch.tensor([0, 1, 2, 2]), drawn(2, 4, 3, seed=1))
+    one, other = begun(ours, teachers=2).loss(step), begun(plain, teachers=2).loss(step)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_labels_weigh_alike_until_the_share_of_the_epochs_that_is_deferred() -> None:
+    method, plain = begun(hard_term(defer=0.8), epochs=200), begun(SoftTargets(temperature=2.0))
+    step = made_step(drawn(4, 3), torch.tensor([0, 1, 2, 0]), drawn(1, 4, 3, seed=1))
+    usual = plain.loss(step)["hard"]
+    assert [torch.equal(method.loss(at(step, epoch))["hard"], usual) for epoch in (0, 159, 160, 199)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_weights_of_labels_are_in_the_definition() -> None:
+    assert hard_term(beta=0.99, defer=0.8).definition(teachers=1) == {
+        **SoftTargets(temperature=2.0).definition(teachers=1),
+        "name": "soft_targets_balanced_labels",
+        "beta": 0.99,
+        "defer": 0.8,
+    }
+
+
+def test_samples_without_a_label_have_no_hard_term() -> None:
+    student, teacher, labels = drawn(6, 3), drawn(1, 6, 3, seed=1), torch.tensor([0, -1, 1, 2, -1, 0])
+    known, method = labels >= 0, begun(hard_term())
+    parts = method.loss(made_step(student, labels, teacher))
+    some = method.loss(made_step(student[known], labels[known], teacher[:, known]))
+    assert torch.equal(parts["hard"], some["hard"])
+    none = method.loss(made_step(student, torch.full((6,), -1), teacher))
+    assert none["hard"].item() == 0
+    assert torch.equal(none["soft"], parts["soft"])
+
+
+def test_a_balanced_hard_term_trains_and_does_not_go_with_mixed_images(tmp_path: Path) -> None:
+    said: dict[str, Any] = {"count": 1, "dataset": long_tailed()}
+    done = trained(tmp_path / "a", method=BalancedHardTerm(), **said)
+    plain = trained(tmp_path / "b", method=SoftTargets(), **said)
+    assert not same_tensors(weights(done), weights(plain))
+    with pytest.raises(BadInput, match=r"do not go with mixup: leave data\.views\.mixup out"):
+        trained(tmp_path / "c", method=BalancedHardTerm(), policy=ViewPolicy(mixup=0.4), **said)
+
+
 # ------------------------------------------------------------------------------------------------------- refusals
-@pytest.mark.parametrize("kind", [BalancedTargets, BalancedLabels])
+@pytest.mark.parametrize("kind", [BalancedTargets, BalancedLabels, BalancedHardTerm])
 @pytest.mark.parametrize("beta", [1.0, -0.1, float("nan")])
 def test_beta_is_in_its_range(kind: type[Method], beta: float) -> None:
     with pytest.raises(BadInput) as error:

@@ -163,6 +163,31 @@ def test_collaboration_rises_as_published(epoch: int, factor: float) -> None:
     assert heard.item() == pytest.approx(0.5 * factor, rel=2e-3)
 
 
+@pytest.mark.parametrize("ramp", [80 / 300, 0.267])
+@pytest.mark.parametrize(
+    ("epoch", "factor"), [(0, math.exp(-5)), (1, 1), (2, math.exp(-5)), (14, 0), (80, 0), (81, 1), (299, 1)]
+)
+def test_with_the_divisor_of_the_public_code_peers_hear_each_other_in_epoch_1_and_after_80(
+    epoch: int, factor: float, ramp: float
+) -> None:
+    method, _ = begun(ramp=ramp, ramp_divisor="weight")
+    parts = method.loss(step_of(epoch=epoch))
+    assert set(parts) == {"total", "ensemble", "peers", "from_ensemble", "from_means"}  # in every epoch
+    soft = parts["total"] - parts["ensemble"] - parts["peers"]
+    heard = soft / (parts["from_ensemble"] + parts["from_means"])
+    assert heard.item() == pytest.approx(factor, rel=2e-3, abs=1e-6)
+
+
+def test_the_divisor_is_in_the_definition_where_it_decides_something() -> None:
+    def said(**more: Any) -> dict[str, Any]:
+        return Peers(method=Labels(), **more).definition(teachers=0)
+
+    assert "ramp_divisor" not in said()
+    assert said(ramp_divisor="weight") == {**said(), "ramp_divisor": "weight"}
+    for settings in ({"weight": 0.0}, {"ramp": 0.0}):
+        assert said(**settings, ramp_divisor="weight") == said(**settings)
+
+
 @pytest.mark.parametrize(
     ("ramp", "epochs", "full"), [(80 / 300, 300, 80), (0.5, 4, 2), (1.0, 4, 4), (0.0, 9, 0)]
 )

@@ -24,7 +24,7 @@ from understudy.losses.sparse_codes import Dictionary
 from understudy.models.features import Features
 from understudy.teaching import Beginning, Method, Step
 from understudy.teaching.around import Around
-from understudy.teaching.sparse_codes import Dictionaries, SparseCodes
+from understudy.teaching.sparse_codes import Dictionaries, SparseCodes, learnt_on
 from understudy.training.teachers import Lookup, Teacher
 
 LAYERS = ("features.pool1", "features.relu4", "features.pool2")  # of the teacher: 8x4x4, 16x4x4, 16x2x2
@@ -224,6 +224,29 @@ def test_dictionaries_are_taken_over_by_their_layer() -> None:
     assert torch.equal(twice.dictionaries[2].weight, handed["dictionary1.weight"])
 
 
+def test_a_dictionary_that_was_learnt_on_another_layer_codes_this_one() -> None:
+    handed = {
+        "dictionary0.weight": drawn(3, 6),
+        "dictionary0.intercept": torch.tensor(0.5),
+        "dictionary1.weight": drawn(5, 10, seed=1),
+        "dictionary1.intercept": torch.tensor(-0.5),
+    }
+    pairs = (("s", "a"), ("t", "b"))
+    usual, other = begun(handed), begun(handed, dictionary_layers={"a": "later"})
+    assert learnt_on(pairs, {"a": "later"}) == ("later", "b")
+    assert usual.needs() == other.needs()  # codes are taken of the layer that is matched
+    step, _, _ = codes_step()
+    assert all(torch.equal(value, usual.loss(step)[name]) for name, value in other.loss(step).items())
+    # where the other layer is matched as well, both have its dictionary
+    both = SparseCodes(
+        pairs=(("s", "a"), ("u", "c"), ("t", "b")), sparsity=0.3, dictionary_layers={"a": "c"}
+    ).for_stage(teachers=1)
+    assert learnt_on(both.pairs, both.dictionary_layers) == ("c", "b")
+    both.begin(beginning({"s": (4, 2, 2), "u": (2, 2, 2), "t": (7,)}, {**SHAPES, "c": (3, 2, 2)}, handed))
+    for i, position in enumerate((0, 0, 1)):
+        assert torch.equal(both.dictionaries[i].weight, handed[f"dictionary{position}.weight"])
+
+
 def test_predictors_are_drawn_alike_whatever_is_handed_on() -> None:
     one, other = (
         begun(),
@@ -312,6 +335,67 @@ def test_the_teacher_is_looked_at_in_eval_mode(tmp_path: Path) -> None:
     trained(tmp_path, Telling, Dictionaries(layers=("inner.features.pool1",)))
     assert modes
     assert not any(modes)
+
+
+IN_TRAINING = Dictionaries(layers=TEACHES, teacher_mode="train")
+
+
+def test_in_training_mode_only_the_statistics_of_the_teacher_drift_batch_by_batch(tmp_path: Path) -> None:
+    shown: list[Tensor] = []
+
+    class Looking(Dictionaries):
+        def loss(self, step: Step) -> dict[str, Tensor]:
+            shown.append(step.batch.pixels)
+            return super().loss(step)
+
+    done = trained(
+        tmp_path,
+        teacher_model,
+        Looking(layers=TEACHES, teacher_mode="train"),
+        said=LEARNING,
+        policy=ViewPolicy(crop=1, flip=True),
+    )
+    by_hand = teacher_model().train()
+    with torch.no_grad():
+        for pixels in shown:
+            by_hand(PREPARED(pixels))
+    assert len(shown) == 18
+    assert same_tensors(weights(done), dict(by_hand.state_dict()))
+    drifted = [
+        name for name, tensor in weights(done).items() if not torch.equal(tensor, teacher_state()[name])
+    ]
+    assert drifted
+    assert {name.rpartition(".")[2] for name in drifted} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+
+
+def test_in_training_mode_dictionaries_learn_features_that_their_batch_normalises() -> None:
+    model = teacher_model().eval()
+    features = Features(model, TEACHES)
+    batch = drawn(16, 1, 8, 8)
+    method = replace(IN_TRAINING).for_stage(teachers=0)
+    torch.manual_seed(3)
+    shapes = {"features.relu4": (16, 4, 4), "features.pool2": (16, 2, 2)}
+    method.begin(replace(beginning(shapes), model=model))
+    step = replace(
+        made_step(torch.zeros(16, 4), torch.zeros(16).long()), student_features=lambda _: features(batch)
+    )
+    parts = method.loss(step)
+    assert not any(module.training for module in model.modules())
+    with torch.no_grad():
+        _, normalised_here = Features(teacher_model().train(), TEACHES)(batch)
+        _, usual = Features(teacher_model().eval(), TEACHES)(batch)
+    for layer in TEACHES:
+        atoms, c = of(method.dictionaries[layer])
+        found = []
+        for x in (as_maps(normalised_here[layer]), as_maps(usual[layer])):
+            back = np.einsum("dm,bmij->bdij", atoms, codes_by_hand(x, atoms, c, method.kept[layer]))
+            found.append(((back - x) ** 2).mean())
+        assert parts[layer].item() == pytest.approx(found[0], rel=1e-4)
+        assert parts[layer].item() != pytest.approx(found[1], rel=1e-2)
 
 
 @dataclass(kw_only=True)
@@ -423,6 +507,7 @@ def test_what_the_teacher_gives_is_what_its_layers_give(tmp_path: Path) -> None:
 
 RESUMED: dict[str, dict[str, Any]] = {
     "dictionaries": {"build": teacher_model, "method": Dictionaries(layers=LAYERS)},
+    "dictionaries of a teacher in training mode": {"build": teacher_model, "method": IN_TRAINING},
     "codes": {
         "build": normalised,
         "method": SparseCodes(pairs=PAIRS),
@@ -473,7 +558,7 @@ def test_what_decides_the_result_is_in_the_definition() -> None:
     def codes(**said: Any) -> dict[str, Any]:
         return SparseCodes(**{"pairs": PAIRS, **said}).definition(teachers=1)
 
-    for changed in ({"layers": ("b", "a")}, {"atoms": 3.0}, {"sparsity": 0.1}):
+    for changed in ({"layers": ("b", "a")}, {"atoms": 3.0}, {"sparsity": 0.1}, {"teacher_mode": "train"}):
         assert dictionaries(**changed) != dictionaries()
     for changed in (
         {"pairs": PAIRS[:1]},
@@ -481,8 +566,12 @@ def test_what_decides_the_result_is_in_the_definition() -> None:
         {"sparsity": 0.1},
         {"labels": "pixel"},
         {"local_logits": "pre_sigmoid"},
+        {"dictionary_layers": {TEACHES[0]: "features.relu3"}},
     ):
         assert codes(**changed) != codes()
+    assert codes(dictionary_layers={TEACHES[0]: TEACHES[0]}) == codes()
+    assert "teacher_mode" not in dictionaries()
+    assert "dictionary_layers" not in codes()
     assert codes(labels="image", local_logits="pre_sigmoid") == codes(labels="image")
 
 
@@ -518,6 +607,15 @@ def refusal(make: Any) -> str:
         (
             partial(SparseCodes, pairs=PAIRS, local_logits="tanh"),
             "sparse_codes.local_logits 'tanh' is none of sigmoid, pre_sigmoid.",
+        ),
+        (
+            partial(Dictionaries, layers=("a",), teacher_mode="both"),
+            "sparse_codes.teacher_mode 'both' is none of eval, train.",
+        ),
+        (
+            partial(SparseCodes, pairs=PAIRS, dictionary_layers={"features.relu3": "features.relu2"}),
+            "sparse_codes.dictionary_layers names 'features.relu3', which is matched with no layer of the student. Matched "
+            "are features.relu4, features.pool2. Did you mean 'features.relu4'?",
         ),
         (
             partial(SparseCodes(pairs=PAIRS).for_stage, teachers=2),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from understudy.errors import BadInput
 from understudy.ladder.stage import Stage
+from understudy.models.features import published
 from understudy.teaching import Method
 from understudy.teaching.hints import Hints
 from understudy.teaching.peers import Peers
-from understudy.teaching.sparse_codes import Dictionaries, SparseCodes
+from understudy.teaching.sparse_codes import Dictionaries, SparseCodes, learnt_on
 from understudy.training.settings import Training
+
+if TYPE_CHECKING:
+    from understudy.ladder.graph import Job
 
 ENSEMBLE = "ensemble"
 
@@ -83,7 +87,7 @@ class Matching:
     Attributes:
         pairs: layers ``(student's, teacher's)``.
         training: of the student on them. dictionary_training: of the dictionaries.
-        atoms, sparsity, labels, local_logits: see ``understudy.teaching.sparse_codes``.
+        atoms, sparsity, labels, local_logits, teacher_mode, dictionary_layers: see ``understudy.teaching.sparse_codes``.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -93,6 +97,8 @@ class Matching:
     sparsity: float = 0.02
     labels: Literal["both", "pixel", "image"] = "both"
     local_logits: Literal["sigmoid", "pre_sigmoid"] = "sigmoid"
+    teacher_mode: Literal["eval", "train"] = "eval"
+    dictionary_layers: Mapping[str, str] = field(default_factory=dict)
 
 
 def with_sparse_codes(student: Stage, teacher: Stage, matching: Matching) -> list[Stage]:
@@ -105,9 +111,10 @@ def with_sparse_codes(student: Stage, teacher: Stage, matching: Matching) -> lis
         start=teacher.name,
         structure=teacher.structure,
         method=Dictionaries(
-            layers=tuple(dict.fromkeys(other for _, other in matching.pairs)),
+            layers=learnt_on(matching.pairs, matching.dictionary_layers),
             atoms=matching.atoms,
             sparsity=matching.sparsity,
+            teacher_mode=matching.teacher_mode,
         ),
         training=matching.dictionary_training,
     )
@@ -117,6 +124,7 @@ def with_sparse_codes(student: Stage, teacher: Stage, matching: Matching) -> lis
         sparsity=matching.sparsity,
         labels=matching.labels,
         local_logits=matching.local_logits,
+        dictionary_layers=dict(matching.dictionary_layers),
     )
     start = _start(student, dictionaries, codes, matching)
     return [dictionaries, start, replace(student, start=start.name)]
@@ -127,6 +135,20 @@ def with_hints(student: Stage, teacher: Stage, matching: Matching) -> list[Stage
     _check_start(student, teacher)
     start = _start(student, teacher, Hints(pairs=matching.pairs), matching)
     return [start, replace(student, start=start.name)]
+
+
+def matched_layers(all_jobs: Sequence[Job]) -> list[str]:
+    """Which layers each start matches, in a sentence for each."""
+    said: dict[str, None] = {}
+    for job in all_jobs:
+        method = job.stage.method
+        if not isinstance(method, SparseCodes | Hints):
+            continue
+        pairs = ", ".join(f"{student} with {teacher}" for student, teacher in method.pairs)
+        names = job.stage.network.name, job.teachers[0].stage.network.name
+        where = " (the pairs of the paper)" if dict(method.pairs) == published(*names) else ""
+        said[f"{job.name} matches layers of student and teacher: {pairs}{where}."] = None
+    return list(said)
 
 
 def _start(student: Stage, teacher: Stage, method: Method, matching: Matching) -> Stage:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.data.batches import epoch_order
-from understudy.data.views import View
+from understudy.data.views import PLAIN, View
 from understudy.errors import Damaged
 from understudy.ladder import pace
 from understudy.ladder.graph import Job, unique
@@ -18,6 +18,8 @@ from understudy.ladder.spoken import hears, signal_files, signals_of
 from understudy.ladder.workers import cores
 from understudy.store.results import CHECKPOINTS, Store
 from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
+from understudy.teaching.around import Around
+from understudy.teaching.curriculum import OF_TEACHERS, Curriculum
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -207,12 +209,17 @@ def _work(job: Job, store: Store, dataset: Dataset, measured: _Measured, said: _
     laps = [found.epoch(batches) + found.looks.get("validation", 0.0)] * len(epochs)
     if laps:
         laps[0] *= 1 - (done or 0) % batches / batches
-    turn = said.of(job, epochs)
+    looked_back = _looked_back(job, done or 0, batches)
+    turn = said.of(job, epochs, surveyed=looked_back is not None and looked_back.by_teachers)
+    surveys = 0.0
+    if looked_back is not None:
+        images = max(1, len(dataset.validation) + len(dataset.test))
+        surveys = looked_back.by_student * looks / images * len(dataset.train)
     return _Work(
         state="to do" if done is None else "resumes",
         laps=[lap + live for lap, live in zip(laps, turn.live, strict=True)],
         speaking=turn.speaking,
-        rest=looks + turn.ready,
+        rest=looks + turn.ready + turn.survey + surveys,
         bytes=found.weights + outputs + _RECORD_BYTES + _LINE_BYTES * training.epochs,
         memory=found.unseen + turn.memory,
     )
@@ -224,16 +231,44 @@ def _batches_done(store: Store, key: str) -> int | None:
     return max((int(found[0]) for name in names if (found := re.match(r"\d+", name))), default=None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _LookedBack:
+    """What a curriculum asks about all training images: how often of the student, and whether of teachers, who answer once."""
+
+    by_student: int
+    by_teachers: bool
+
+
+def _looked_back(job: Job, done: int, batches: int) -> _LookedBack | None:
+    """The surveys that are still to come after so many batches; None where there are none."""
+    method, training = job.stage.method, job.stage.training
+    while isinstance(method, Around) and not isinstance(method, Curriculum):
+        method = method.method
+    if not isinstance(method, Curriculum) or training is None:
+        return None
+    method = replace(method)
+    method.epochs = training.epochs
+    # at the beginning of an epoch: of one that has begun it is in the checkpoint
+    to_come = [epoch for epoch in method.phases()[:-1] if epoch * batches >= done]
+    if not to_come or method.score == "random":
+        return None
+    return _LookedBack(
+        by_student=0 if method.score == "teacher" else len(to_come), by_teachers=method.score in OF_TEACHERS
+    )
+
+
 # --- what teachers say ----------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
 class _Turn:
-    """What the teachers of one job do for it: seconds before each epoch, live in each epoch, and to be ready; bytes."""
+    """What the teachers of one job do for it: seconds before each epoch, live in each epoch, to be ready, and for a
+    curriculum; bytes."""
 
     speaking: list[float]
     live: list[float]
     ready: float = 0.0
+    survey: float = 0.0
     memory: int = 0
 
 
@@ -250,8 +285,8 @@ class _Said:
         self.bytes_there = 0
         self.live = False
 
-    def of(self, job: Job, epochs: range) -> _Turn:
-        """The turn of ``job``, which takes what it makes off the list."""
+    def of(self, job: Job, epochs: range, *, surveyed: bool = False) -> _Turn:
+        """The turn of ``job``, which takes what it makes off the list; ``surveyed``: a curriculum asks teachers, too."""
         turn = _Turn(speaking=[0.0] * len(epochs), live=[0.0] * len(epochs))
         if not hears(job):
             return turn
@@ -267,11 +302,31 @@ class _Said:
             if view not in lives:
                 turn.speaking[position], lives[view] = self._speak(job, kept, view, speakers)
             turn.live[position] = lives[view]
-        turn.ready = sum(voice.ready for voice in speakers.values())
         if speakers:
             files = kept[0][1]  # a block of each speaker, and one more that is put together and packed
             turn.memory = (len(speakers) + 2) * len(files.rows(0)) * files.row_bytes
+        if surveyed:
+            turn.survey = self._survey(job, kept, speakers)
+            turn.memory += 4 * len(job.teachers) * len(self.dataset.train) * len(self.dataset.class_names)
+        turn.ready = sum(voice.ready for voice in speakers.values())
         return turn
+
+    def _survey(self, job: Job, kept: list[tuple[Job, SignalFiles]], speakers: dict[str, Voice]) -> float:
+        """Seconds in which teachers answer all training images without augmentation; what is kept of these is read."""
+        training = job.stage.training
+        assert training is not None
+        drawn, spoken = 0, 0.0
+        for teacher, files in kept:
+            blocks = self._missing(files, PLAIN.number) if job.views.at(0) == PLAIN else files.blocks
+            if not blocks:
+                continue
+            rows = files.samples * blocks // files.blocks
+            if files.key not in speakers:
+                speakers[files.key] = self.measured.voice(teacher, job)
+            drawn = max(drawn, rows)
+            spoken += rows * speakers[files.key].image
+        drawing = drawn * self.measured.drawing(job) if drawn else 0.0
+        return pace.waited(drawing + spoken, drawing, self.dataset.train, training)
 
     def _speak(
         self, job: Job, kept: list[tuple[Job, SignalFiles]], view: View, speakers: dict[str, Voice]

@@ -16,11 +16,14 @@ References:
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from understudy.losses.soft_targets import dense_soft_target_loss, soft_target_loss
+
+Divisor = Literal["length", "weight"]
 
 
 def ensemble_to_peers_loss(peers_logits: Tensor, ensemble_logits: Tensor, *, temperature: float) -> Tensor:
@@ -82,26 +85,34 @@ def mean_teachers_to_peers_loss(
     return each.view(peers, batch).sum(0)
 
 
-def ramp(epoch: float, *, length: float, weight: float = 1.0) -> float:
+def ramp(epoch: float, *, length: float, weight: float = 1.0, divisor: Divisor = "length") -> float:
     """``weight * exp(-5 * (1 - epoch / length)**2)`` until ``length``, then ``weight``.
 
     Args:
         epoch: from 0.
         length: in epochs, 80 of 300 in public code; 0 means no ramp.
         weight: where the ramp leads.
+        divisor: what the epoch is divided by. ``"weight"`` is the slip of the public re-implementation: up to and with
+            the epoch ``length``, ``weight * exp(-5 * (1 - epoch / weight)**2)``, which with weight 1 is 1 in epoch 1 and
+            next to nothing from epoch 3 on; then it jumps to ``weight``.
 
     Raises:
-        ValueError: ``epoch`` or ``length`` is negative.
+        ValueError: ``epoch`` or ``length`` is negative, or ``divisor`` is none of the two.
 
     >>> [round(ramp(epoch, length=80), 5) for epoch in (0, 40, 80)]
     [0.00674, 0.2865, 1.0]
+    >>> [round(ramp(epoch, length=80, divisor="weight"), 5) for epoch in (0, 1, 2, 40, 80, 81)]
+    [0.00674, 1.0, 0.00674, 0.0, 0.0, 1.0]
     """
+    if divisor not in get_args(Divisor):
+        raise ValueError(f"divisor is one of {', '.join(get_args(Divisor))}; got {divisor!r}")
     for name, value in (("epoch", epoch), ("length", length)):
         if not value >= 0:
             raise ValueError(f"{name} is 0 or more; got {value}")
-    if epoch >= length:
+    by_weight = divisor == "weight" and length > 0
+    if not weight or (epoch > length if by_weight else epoch >= length):
         return weight
-    return weight * math.exp(-5 * (1 - epoch / length) ** 2)
+    return weight * math.exp(-5 * (1 - epoch / (weight if by_weight else length)) ** 2)
 
 
 def ema_factor(step: int, *, most: float = 0.999) -> float:

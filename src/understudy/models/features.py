@@ -18,6 +18,10 @@ from understudy.models.limits import check_shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_PUBLISHED: dict[tuple[str, str], dict[str, str]] = {
+    ("allcnn", "densenet-121"): {"stage1": "transition1", "stage2": "transition2", "stage4": "block4"},
+}  # by the built-in names of student and teacher
+
 _COMPILED = "_orig_mod"  # where torch.compile keeps the module that it was given
 _HOW_TO_LIST = "`understudy layers MODEL` lists those of a network by name"
 _SHOWN = 4  # layers that would fit, in an error
@@ -216,7 +220,7 @@ def check_layers(names: Iterable[str], shapes: Mapping[str, object], *, whose: s
 def matched(student_shapes: Shapes, teacher_shapes: Shapes) -> dict[str, str]:
     """Pairs student layers with teacher layers: of each size of feature map that both have, the last layer of each.
 
-    This rule is our choice; papers name their layers. Sizes are height and width, of at least 2x2, from large to
+    This rule is our choice; papers name their layers (``published``). Sizes are height and width, of at least 2x2, from large to
     small. The largest size of all layers, mostly the images' own, is skipped where two or more others remain.
 
     Returns:
@@ -241,6 +245,24 @@ def matched(student_shapes: Shapes, teacher_shapes: Shapes) -> dict[str, str]:
     largest = max((*ours, *theirs), key=lambda size: size[0] * size[1])
     rest = [size for size in order if size != largest]
     return {ours[size]: theirs[size] for size in (rest if len(rest) >= 2 else order)}
+
+
+def published(student: str, teacher: str) -> dict[str, str] | None:
+    """The layers that a paper matches, from the student's to the teacher's; None where none is known for the two.
+
+    Args:
+        student: name of a built-in network, of any width.
+        teacher: likewise.
+
+    References:
+        Tran et al. 2021, arXiv:2103.17012 (sparse representation matching), the first author's code, CIFAR-100: what
+        the first two transitions give, and the last dense block before its normalisation.
+
+    >>> published("allcnn", "densenet-121")
+    {'stage1': 'transition1', 'stage2': 'transition2', 'stage4': 'block4'}
+    """
+    pairs = _PUBLISHED.get((student, teacher))
+    return None if pairs is None else dict(pairs)
 
 
 def check_pairs(pairs: Mapping[str, str], student_shapes: Shapes, teacher_shapes: Shapes) -> None:

@@ -1,14 +1,16 @@
-"""What the official codes of the papers do, as plain keys of a recipe."""
+"""What the published codes of the papers do, as plain keys of a recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.reading import cut
 from understudy.recipe.schema import Compat
 
-# What the official codes do, as plain keys; a key that the recipe sets itself is left as it is.
+# What the codes do, as plain keys; a key that the recipe sets itself is left as it is. ``parts`` are of a teaching, where
+# the recipe has them; ``untaught`` is of networks that nobody teaches.
 _CIFAR100_STATISTICS = {
     "mean": [0.507, 0.487, 0.441],
     "std": [0.267, 0.256, 0.276],
@@ -43,6 +45,76 @@ _OFFICIAL: dict[str, dict[str, Any]] = {
         "plain": {"schedule": "constant", "lr": 0.01},
         "other": {"schedule": "step", "lr": 0.1, "milestones": [0.5, 0.75], "gamma": 0.1},
     },
+    # of CIFAR-100, with AdamW in place of Adam with an L2 term
+    "srm": {
+        "data": {"mean": [0.4914, 0.4824, 0.4467], "std": [0.2471, 0.2435, 0.2616]},
+        "parts": {
+            "sparse_codes": {
+                "local_logits": "sigmoid",
+                "teacher_mode": "train",
+                "epochs": 160,
+                "training": {"batch_size": 384, "milestones": [0.1875, 0.8125]},
+                "dictionary_epochs": 100,
+                "dictionary_training": {"batch_size": 512, "schedule": "step", "milestones": [0.1, 0.7]},
+            }
+        },
+        "training": {
+            "epochs": 200,
+            "batch_size": 128,
+            "optimizer": "adamw",
+            "nesterov": False,
+            "lr": 1e-3,
+            "weight_decay": 1e-4,
+            "schedule": "step",
+            "milestones": [0.15, 0.65],
+            "gamma": 0.1,
+        },
+    },
+    # of a public re-implementation: there is no code of the authors
+    "pcl": {
+        "parts": {
+            "peers": {
+                "temperature": 3.0,
+                "weight": 1.0,
+                "ramp": 0.267,
+                "ramp_divisor": "weight",
+                "ema": 0.999,
+                "ema_buffers": False,
+            }
+        },
+        "training": {
+            "epochs": 300,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+            "lr": 0.1,
+            "schedule": "step",
+            "milestones": [0.5, 0.75],
+            "gamma": 0.1,
+        },
+    },
+    # CE + KD at a rate of 0.1 and a decay of 2e-4 is half of both at twice the rate and half the decay
+    "bkd": {
+        "data": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]},
+        "teaching": {"temperature": 2.0, "soft_weight": 0.5},
+        "parts": {"balance": {"beta": 0.9999, "form": "renormalised", "control_labels": "balanced"}},
+        "training": {
+            "epochs": 200,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 1e-4,
+            "lr": 0.2,
+            "schedule": "step",
+            "milestones": [0.8, 0.9],
+            "gamma": 0.01,
+            "warmup": 5.0,
+        },
+        "untaught": {"lr": 0.1, "weight_decay": 2e-4},
+    },
 }
 
 
@@ -59,19 +131,29 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
             f"{suggestion(str(compat), get_args(Compat))}"
         )
     official = _OFFICIAL[compat]
+    said_of_training = whole.get("training")
+    by_recipe = set(said_of_training) if isinstance(said_of_training, dict) else set()
     for section in ("data", "teaching", "training"):
         said = whole.setdefault(section, {})
         if isinstance(said, dict):
-            whole[section] = {**official[section], **said}
-    own = whole["training"] if isinstance(whole["training"], dict) else {}
+            whole[section] = {**official.get(section, {}), **said}
+    if "epochs" in by_recipe and "warmup" not in by_recipe and isinstance(whole["training"], dict):
+        whole["training"].pop("warmup", None)  # is counted in epochs of the published training
+    for part, keys in official.get("parts", {}).items():
+        for teaching in _teachings(whole):
+            if part == "peers" and teaching is whole["teaching"]:  # what peers say is there in any case
+                teaching.setdefault(part, {})
+            if isinstance(teaching.get(part), dict):
+                teaching[part] = _filled(teaching[part], _left_open(keys, by_recipe))
 
-    def by_family(model: Any) -> None:
+    def by_family(model: Any, *, taught: bool = True) -> None:
         if isinstance(model, dict) and isinstance(model.get("name"), str) and not model.get("weights"):
-            family = official["plain" if model["name"].startswith("plain_cnn") else "other"]
+            family = official.get("plain" if model["name"].startswith("plain_cnn") else "other", {})
+            family = family if taught else {**family, **official.get("untaught", {})}
             said = model.get("training") or {}
             if isinstance(said, dict):
                 model["training"] = {
-                    **{key: value for key, value in family.items() if key not in own},
+                    **{key: value for key, value in family.items() if key not in by_recipe},
                     **said,
                 }
 
@@ -79,13 +161,45 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
     if isinstance(models, dict):
         assistants = models.get("assistants")
         between = assistants if isinstance(assistants, list) else []  # what else it may be is refused later
-        for model in (models.get("teacher"), models.get("student"), *between):
+        by_family(models.get("teacher"), taught=False)
+        for model in (models.get("student"), *between):
             by_family(model)
     ladder = whole.get("ladder")
     if isinstance(ladder, dict):
         stages = ladder.get("stages")
         for entry in stages if isinstance(stages, list) else []:
-            by_family(entry.get("model") if isinstance(entry, dict) else None)
+            if isinstance(entry, dict):
+                by_family(entry.get("model"), taught=bool(entry.get("teachers")))
         if compat == "dgkd" and ladder.get("shape") == "dense" and "stochastic" not in ladder:
             ladder["stochastic"] = {"mode": "exact_k", "drop": 1}
     return whole
+
+
+def _teachings(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """The recipe's teaching, and what differs from it in stages."""
+    ladder = whole.get("ladder")
+    stages = ladder.get("stages") if isinstance(ladder, dict) else None
+    holders = (whole, *(stages if isinstance(stages, list) else ()))
+    found = [holder.get("teaching") for holder in holders if isinstance(holder, dict)]
+    return [teaching for teaching in found if isinstance(teaching, dict)]
+
+
+def _left_open(keys: Mapping[str, Any], by_recipe: set[str]) -> dict[str, Any]:
+    """The keys of a part without what its trainings take from the recipe's, where that says it."""
+    found: dict[str, Any] = {}
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            found[key] = {name: one for name, one in value.items() if name not in by_recipe}
+        elif not (key.endswith("epochs") and "epochs" in by_recipe):
+            found[key] = value
+    return found
+
+
+def _filled(said: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """``keys`` below what is said, mappings inside filled likewise."""
+    both = {
+        key: {**keys[key], **value}
+        for key, value in said.items()
+        if isinstance(value, dict) and isinstance(keys.get(key), dict)
+    }
+    return {**keys, **said, **both}

@@ -30,7 +30,7 @@ Control = Literal[
     "logit_std",
     "dkd",
 ]
-Compat = Literal["takd", "dgkd"]
+Compat = Literal["takd", "dgkd", "srm", "pcl", "bkd"]
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[float, Field(gt=0, le=16)]
@@ -197,6 +197,11 @@ class Balance(_Section):
         "renormalised",
         description="weighed answers made a distribution again, as published, or left as they are",
     )
+    control_labels: Literal["plain", "balanced"] = Field(
+        "plain",
+        description="of controls that teachers teach: balanced weighs their labels by class, as the official code does "
+        "where it is asked for plain distillation",
+    )
 
 
 class CurriculumSection(_Section):
@@ -230,7 +235,8 @@ class SparseCodesSection(_Section):
 
     layers: dict[Name, Name] | None = Field(
         None,
-        description="{student's layer: teacher's layer}; unless said, the last of each feature-map size that both have",
+        description="{student's layer: teacher's layer}; unless said, those of the paper for its networks, and for others "
+        "the last of each feature-map size that both have",
     )
     atoms: Annotated[float, Field(gt=0, le=100)] = Field(
         2.0, description="of a dictionary, in multiples of the teacher's channels"
@@ -239,6 +245,15 @@ class SparseCodesSection(_Section):
     labels: Literal["both", "pixel", "image"] = Field("both", description="what the student learns to tell")
     local_logits: Literal["sigmoid", "pre_sigmoid"] = Field(
         "sigmoid", description="what the pixels' softmax is of; the first as in the official code"
+    )
+    teacher_mode: Literal["eval", "train"] = Field(
+        "eval",
+        description="of the teacher while dictionaries are learnt; train as in the official code: its statistics drift",
+    )
+    dictionary_layers: dict[Name, Name] = Field(
+        {},
+        description="{teacher's layer that is matched: its layer on which the dictionary is learnt}, where they differ; the "
+        "official code has {maxpool: layer1} on ImageNet",
     )
     epochs: PositiveInt | None = Field(None, description="of the student on codes; the recipe's unless said")
     training: dict[str, Any] = Field({}, description="what differs from the recipe's training there")
@@ -259,6 +274,10 @@ class PeersTeaching(_Section):
     weight: Annotated[float, Field(ge=0, le=1e4)] = Field(1.0, description="of what peers say to each other")
     ramp: Annotated[float, Field(ge=0, le=1)] = Field(
         0.267, description="share of the epochs in which that weight rises; 80 of 300"
+    )
+    ramp_divisor: Literal["length", "weight"] = Field(
+        "length",
+        description="what the epoch is divided by on the way; weight is the slip of the public re-implementation",
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="of the moving average that is delivered"
@@ -398,7 +417,7 @@ class Recipe(_Section):
     )
     repeat: Literal["student", "assistants", "ladder"] = "student"
     ladder_seed: Seed = Field(0, description="of the stages that do not vary with seeds")
-    compat: Compat | None = Field(None, description="fill in the keys of an official code")
+    compat: Compat | None = Field(None, description="fill in the keys of a published code")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, every default written out; reading them again gives the same recipe."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ADDED = ("balance", "curriculum", "sparse_codes")  # parts of a teaching that controls do not have
 UNTAUGHT = ("scratch", "peers")  # shapes in which nobody teaches the student
+OF_CONTROLS = {"control_labels"}  # keys of a balance that are about controls
 _SETTINGS = {"temperature", "soft_weight", "combine", "hard_terms", "kl_reduction"}
 
 
@@ -28,9 +30,15 @@ def added(teaching: Teaching) -> list[str]:
 
 
 def plain_method_of(teaching: Teaching, dropping: Dropping | None = None) -> SoftTargets:
-    """Soft targets as a recipe weighs them, and nothing else."""
+    """Soft targets as a recipe weighs them, and nothing else; with class weights on the labels where it asks for these."""
     from understudy.teaching import SoftTargets
+    from understudy.teaching.balanced import BalancedHardTerm
 
+    balance = teaching.balance
+    if balance is not None and balance.control_labels == "balanced":
+        return BalancedHardTerm(
+            **_settings(teaching), stochastic=dropping, beta=balance.beta, defer=balance.defer
+        )
     return SoftTargets(**_settings(teaching), stochastic=dropping)
 
 
@@ -40,7 +48,8 @@ def soft_method_of(teaching: Teaching, dropping: Dropping | None = None) -> Soft
 
     if teaching.balance is None:
         return plain_method_of(teaching, dropping)
-    return BalancedTargets(**_settings(teaching), stochastic=dropping, **teaching.balance.model_dump())
+    weights = teaching.balance.model_dump(exclude=OF_CONTROLS)
+    return BalancedTargets(**_settings(teaching), stochastic=dropping, **weights)
 
 
 def method_of(teaching: Teaching, dropping: Dropping | None = None, *, teachers: bool = True) -> Method:
@@ -78,13 +87,14 @@ def _settings(teaching: Teaching) -> dict[str, Any]:
 def matching_of(
     recipe: Recipe, teaching: Teaching, *, student: Network, teacher: Network, dataset: Dataset
 ) -> Matching:
-    """Which layers are matched, and how; found by looking at both networks where the recipe does not say.
+    """Which layers are matched, and how. Where the recipe does not say, those that a paper matches in these networks, if
+    they fit here; else they are found by looking at both networks.
 
     Raises:
         BadInput: a layer that is not there, or maps that do not fit.
     """
     from understudy.ladder.additions import Matching
-    from understudy.models.features import check_layers, check_pairs, matched
+    from understudy.models.features import check_layers, check_pairs
     from understudy.teaching.sparse_codes import atoms_in
 
     section = teaching.sparse_codes
@@ -97,7 +107,7 @@ def matching_of(
     shapes = {"student": _layers(student, dataset), "teacher": _layers(teacher, dataset)}
     try:
         if section.layers is None:
-            pairs = matched(shapes["student"], shapes["teacher"])
+            pairs = _usual_pairs(student, teacher, shapes)
         else:
             pairs = dict(section.layers)
             check_layers(pairs.keys(), shapes["student"], whose=f"the student {student.label}")
@@ -110,12 +120,52 @@ def matching_of(
             atoms_in(layer, shapes["teacher"][layer][0], section.atoms)
         except BadInput as error:
             raise BadInput(f"teaching.{error}") from error
+    _check_dictionary_layers(section.dictionary_layers, pairs, shapes["teacher"])
+    kept = {"atoms", "sparsity", "labels", "local_logits", "teacher_mode", "dictionary_layers"}
     return Matching(
         pairs=tuple(pairs.items()),
         training=codes_training_of(recipe, section),
         dictionary_training=dictionary_training_of(recipe, section),
-        **section.model_dump(include={"atoms", "sparsity", "labels", "local_logits"}),
+        **section.model_dump(include=kept),
     )
+
+
+def _usual_pairs(
+    student: Network, teacher: Network, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
+) -> dict[str, str]:
+    """The published pairs, where both are built-in and have them on these images; else the last of each size."""
+    from understudy.models.features import check_pairs, matched, published
+
+    pairs = published(student.name, teacher.name)
+    if pairs is not None:
+        with contextlib.suppress(BadInput):  # small images leave maps of other sizes
+            check_pairs(pairs, shapes["student"], shapes["teacher"])
+            return pairs
+    return matched(shapes["student"], shapes["teacher"])
+
+
+def _check_dictionary_layers(
+    others: Mapping[str, str], pairs: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Whether atoms that are learnt on one layer of the teacher can code the other."""
+    from understudy.models.features import check_layers
+    from understudy.teaching.sparse_codes import learnt_on
+
+    path = "teaching.sparse_codes.dictionary_layers"
+    try:
+        learnt_on(tuple(pairs.items()), others)
+    except BadInput as error:
+        raise BadInput(f"teaching.{error}") from error
+    try:
+        check_layers(others.values(), shapes, whose="the teacher")
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    for layer, other in others.items():
+        if shapes[layer][0] != shapes[other][0]:
+            raise BadInput(
+                f"{path}: the teacher's {layer!r} has {shapes[layer][0]} channels and {other!r} {shapes[other][0]}; atoms "
+                f"learnt on one code the other only where both have as many."
+            )
 
 
 def _layers(network: Network, dataset: Dataset) -> dict[str, tuple[int, ...]]:
@@ -141,10 +191,20 @@ def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: b
         path: where it stands, such as ``teaching``.
         teachers: whether somebody teaches.
     """
-    curriculum = teaching.curriculum
+    curriculum, balance = teaching.curriculum, teaching.balance
     for part in ("balance", "sparse_codes"):
         if getattr(teaching, part) is not None and not teachers:
             raise BadInput(f"{path}.{part} is about what teachers say, and nobody teaches: leave it out.")
+    if balance is not None and balance.control_labels == "balanced":
+        for key, value in (
+            ("training.label_smoothing", recipe.training.label_smoothing),
+            ("data.views.mixup", recipe.data.views.mixup),
+        ):
+            if value:
+                raise BadInput(
+                    f"{path}.balance.control_labels: balanced weighs each image by its one label, and {key} is {value:g}: "
+                    f"leave one of them out."
+                )
     if curriculum is not None:
         if curriculum.score in ("gap", "teacher") and not teachers:
             raise BadInput(
@@ -197,6 +257,20 @@ def check_short(recipe: Recipe) -> None:
         raise BadInput(
             "controls: balanced_labels weighs each image by its label, and data.views.mixup blends two: leave one of them out."
         )
+    if "dkd" in recipe.controls and recipe.data.views.mixup:
+        raise BadInput(
+            "controls: dkd tells the label's class from the others, and data.views.mixup blends two: leave one of them out."
+        )
+    for control in ("curriculum_reverse", "curriculum_random"):
+        if (
+            control in recipe.controls
+            and recipe.teaching.curriculum
+            and recipe.teaching.curriculum.score == "random"
+        ):
+            raise BadInput(
+                f"controls: {control} is the same as the ladder where teaching.curriculum.score is random: leave it out, or "
+                f"take another score."
+            )
     if "peers_alone" in recipe.controls and not has_peers:
         raise BadInput(
             "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither."
@@ -222,6 +296,11 @@ def check_peers(recipe: Recipe, models: Sequence[tuple[str, Model]]) -> None:
             raise BadInput(
                 f"{path} has peers, which see several views of one image, and data.views.mixup blends others into each: "
                 f"leave mixup out."
+            )
+        if (model.training or {}).get("ema", recipe.training.ema) is not None:
+            raise BadInput(
+                f"{path} has peers, whose moving average is teaching.peers.ema: leave training.ema out, or set "
+                f"{path}.training.ema: null."
             )
         if recipe.structure is not None:
             raise BadInput(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ from understudy.teaching.soft_targets import SoftTargets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from understudy.data.batches import Batch
 
 FORMS = ("renormalised", "unnormalised")
 
@@ -67,8 +69,7 @@ class BalancedTargets(SoftTargets):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_beta(self.beta)
-        if not 0 <= self.defer <= 1:
-            raise BadInput(f"balance.defer is a share of the epochs in [0, 1]; got {self.defer}.")
+        check_defer(self.defer)
         if self.form not in FORMS:
             raise BadInput(f"balance.form {self.form!r} is none of {', '.join(FORMS)}.")
 
@@ -99,6 +100,54 @@ class BalancedTargets(SoftTargets):
 
 
 @dataclass(kw_only=True)
+class BalancedHardTerm(SoftTargets):
+    """Soft targets as they are, and a hard term in which each label weighs as its class is rare.
+
+    That is what the official code of BKD computes where it is asked for plain distillation, with which it compares: it
+    hands its class weights to the cross-entropy, too. So it is another baseline than plain distillation.
+
+    Attributes:
+        beta: as in ``BalancedTargets``.
+        defer: likewise; the official code follows one schedule for both.
+
+    References:
+        As ``BalancedTargets``; the weighted mean is that of ``BalancedLabels``.
+    """
+
+    name = "soft_targets_balanced_labels"
+
+    beta: float = 0.9999
+    defer: float = 0.0
+    class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
+    first_epoch: int = field(default=0, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_beta(self.beta)
+        check_defer(self.defer)
+
+    def definition(self, *, teachers: int) -> dict[str, Any]:
+        known = super().definition(teachers=teachers)
+        if self.beta == 0 or self.defer == 1:
+            return {**known, "name": SoftTargets.name}
+        return {**known, "beta": self.beta, "defer": self.defer}
+
+    def begin(self, beginning: Beginning) -> None:
+        self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
+        self.first_epoch = round(self.defer * beginning.epochs)
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        if step.epoch < self.first_epoch or self.beta == 0:
+            return super().loss(step)
+        return super().loss(replace(step, hard_loss=self._hard_loss))
+
+    def _hard_loss(self, output: Tensor, batch: Batch) -> Tensor:
+        assert self.class_weights is not None, "the method has not begun"
+        hard = _balanced_hard_loss(output, batch, self.class_weights)
+        return 0.0 * output.sum() if hard is None else hard
+
+
+@dataclass(kw_only=True)
 class BalancedLabels(Method):
     """The labels alone, each weighed by how rare its class is: class-balanced cross-entropy.
 
@@ -126,17 +175,30 @@ class BalancedLabels(Method):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         assert self.class_weights is not None, "the method has not begun"
-        if step.batch.share is not None:
-            raise BadInput("class-balanced labels do not go with mixup: leave data.views.mixup out.")
-        output, labels = step.student(step.batch), step.batch.labels
-        known = torch.from_numpy(np.flatnonzero(step.batch.on_host().labels >= 0))
-        if not len(known):
-            return {}
-        known = known.to(output.device, non_blocking=True)
-        hard = weighted_cross_entropy(
-            output[known], labels[known], self.class_weights.to(output.device, non_blocking=True)
-        ).mean()
-        return {"total": hard, "hard": hard}
+        hard = _balanced_hard_loss(step.student(step.batch), step.batch, self.class_weights)
+        return {} if hard is None else {"total": hard, "hard": hard}
+
+
+def _balanced_hard_loss(output: Tensor, batch: Batch, class_weights: Tensor) -> Tensor | None:
+    """Class-balanced cross-entropy, a scalar; None where no sample of the batch has a label.
+
+    Raises:
+        BadInput: the batch is mixed.
+    """
+    if batch.share is not None:
+        raise BadInput("class-balanced labels do not go with mixup: leave data.views.mixup out.")
+    known = torch.from_numpy(np.flatnonzero(batch.on_host().labels >= 0))
+    if not len(known):
+        return None
+    known = known.to(output.device, non_blocking=True)
+    rare = class_weights.to(output.device, non_blocking=True)
+    return weighted_cross_entropy(output[known], batch.labels[known], rare).mean()
+
+
+def check_defer(defer: float) -> None:
+    """Whether ``defer`` is a share of the epochs."""
+    if not 0 <= defer <= 1:
+        raise BadInput(f"balance.defer is a share of the epochs in [0, 1]; got {defer}.")
 
 
 def check_beta(beta: float) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -24,6 +24,8 @@ from understudy.teaching.method import Beginning, Method, Needs, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+DIVISORS = ("length", "weight")
 
 
 @dataclass(kw_only=True)
@@ -49,6 +51,7 @@ class Peers(Around):
         temperature: T.
         weight: of both collaborative terms at the end of the ramp; 0: the same peers without collaboration.
         ramp: share of the epochs in which w(e) = weight * exp(-5 (1 - e/length)^2) rises.
+        ramp_divisor: ``length``, or ``weight`` as in the re-implementation, see ``understudy.losses.peers.ramp``.
         ema: in [0, 1), the largest phi.
         ema_buffers: normalisation statistics of the mean network are averages of the student's, as its weights are,
             instead of its own.
@@ -57,7 +60,8 @@ class Peers(Around):
         Wu and Gong 2021 (AAAI); no official code. Read from a third-party re-implementation: own mean teacher excluded,
         terms summed over peers, statistics of the mean network. Our choices: the ramp as a share of the epochs (80 of
         300 there), the averaged ensemble head, and peers that begin with weights of their own. That code's ramp divides
-        by its weight instead of its length, so that it jumps to 1 after epoch 80; ours rises as meant.
+        by its weight instead of its length, so that it jumps to 1 after epoch 80; ours rises as meant, unless
+        ``ramp_divisor`` says otherwise.
     """
 
     name = "peers"
@@ -67,6 +71,7 @@ class Peers(Around):
     temperature: float = 3.0
     weight: float = 1.0
     ramp: float = 80 / 300
+    ramp_divisor: Literal["length", "weight"] = "length"
     ema: float = 0.999
     ema_buffers: bool = False
     student: PeerNetwork | None = field(default=None, init=False, compare=False, repr=False)
@@ -85,11 +90,17 @@ class Peers(Around):
             raise BadInput(f"peers.weight is a number of 0 or more; got {self.weight}.")
         if not 0 <= self.ramp <= 1:
             raise BadInput(f"peers.ramp is a share of the epochs in [0, 1]; got {self.ramp}.")
+        if self.ramp_divisor not in DIVISORS:
+            raise BadInput(f"peers.ramp_divisor {self.ramp_divisor!r} is none of {', '.join(DIVISORS)}.")
         if not 0 <= self.ema < 1:
             raise BadInput(f"peers.ema lies in [0, 1); got {self.ema}. 0.999 is usual, 0 copies the student.")
 
     def definition(self, *, teachers: int) -> dict[str, Any]:
-        collaborate = {"temperature": self.temperature, "ramp": self.ramp} if self.weight else {}
+        collaborate: dict[str, Any] = {}
+        if self.weight:
+            collaborate = {"temperature": self.temperature, "ramp": self.ramp}
+            if self.ramp and self.ramp_divisor != "length":
+                collaborate["ramp_divisor"] = self.ramp_divisor
         return {
             "name": self.name,
             "version": self.version,
@@ -144,8 +155,8 @@ class Peers(Around):
         parts = {"ensemble": hard, "peers": sum((said["total"] for said in own if said), torch.zeros(()))}
         means = self._means(mean, step)  # also where nobody listens: statistics are learnt on the way
         total = parts["ensemble"] + parts["peers"]
-        weight = ramp(step.epoch, length=self.length, weight=self.weight)
-        if weight:
+        if self.weight:  # also where the ramp is 0, so that all epochs log the same parts
+            weight = ramp(step.epoch, length=self.length, weight=self.weight, divisor=self.ramp_divisor)
             heat = self.temperature
             parts["from_ensemble"] = ensemble_to_peers_loss(peers, ensemble, temperature=heat).mean()
             parts["from_means"] = mean_teachers_to_peers_loss(peers, means, temperature=heat).mean()

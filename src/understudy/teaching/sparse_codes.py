@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from understudy.errors import BadInput
+from understudy.errors import BadInput, listed, suggestion
 from understudy.losses.sparse_codes import (
     Dictionary,
     atoms_of,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LABELS = ("both", "pixel", "image")
 LOCAL_LOGITS = ("sigmoid", "pre_sigmoid")
+TEACHER_MODES = ("eval", "train")
 
 
 @dataclass(kw_only=True)
@@ -37,16 +38,19 @@ class Dictionaries(Method):
 
         L = sum_layers mean (D psi - x)^2
 
-    The stage's network is the teacher itself, which stays as it is, in eval mode.
+    The stage's network is the teacher itself, which stays as it is, in eval mode unless ``teacher_mode`` says otherwise.
 
     Attributes:
         layers: of the teacher, by name.
         atoms: M is so many times the layer's channels D, truncated.
         sparsity: k is this share of M, truncated, at least 1; in (0, 1].
+        teacher_mode: ``eval``, or ``train`` as in the official code: features are normalised by the statistics of their
+            batch, and the running ones drift with each batch. The network that the stage leaves has those, so the next
+            stage takes its codes of it; whoever is taught by the teacher itself is not touched.
 
     References:
-        Tran et al. 2021, "Knowledge Distillation by Sparse Representation Matching", and the first author's code, which
-        runs the teacher in training mode here, so that its statistics drift; ours does not.
+        Tran et al. 2021, "Knowledge Distillation by Sparse Representation Matching", and the first author's code
+        (official).
     """
 
     name = "dictionaries"
@@ -54,6 +58,8 @@ class Dictionaries(Method):
     layers: tuple[str, ...]
     atoms: float = 2.0
     sparsity: float = 0.02
+    teacher_mode: Literal["eval", "train"] = "eval"
+    model: nn.Module | None = field(default=None, init=False, compare=False, repr=False)
     dictionaries: dict[str, Dictionary] = field(default_factory=dict, init=False, compare=False, repr=False)
     kept: dict[str, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -61,6 +67,10 @@ class Dictionaries(Method):
         check_codes(self.atoms, self.sparsity)
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise BadInput("dictionaries need the names of layers, each once.")
+        if self.teacher_mode not in TEACHER_MODES:
+            raise BadInput(
+                f"sparse_codes.teacher_mode {self.teacher_mode!r} is none of {', '.join(TEACHER_MODES)}."
+            )
 
     def definition(self, *, teachers: int) -> dict[str, Any]:
         return {
@@ -69,6 +79,7 @@ class Dictionaries(Method):
             "layers": list(self.layers),
             "atoms": self.atoms,
             "sparsity": self.sparsity,
+            **({} if self.teacher_mode == "eval" else {"teacher_mode": self.teacher_mode}),
         }
 
     @property
@@ -83,6 +94,7 @@ class Dictionaries(Method):
 
     def begin(self, beginning: Beginning) -> None:
         check_layers(self.layers, beginning.shapes, whose="the teacher")
+        self.model = beginning.model
         for layer in self.layers:
             shape = beginning.shapes[layer]
             if len(shape) not in (1, 3):
@@ -102,14 +114,23 @@ class Dictionaries(Method):
         }
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        with torch.no_grad():
-            output, features = step.student_features(step.batch)
-        del output
+        features = self._features(step)
         parts = {
             layer: reconstruction_loss(self.dictionaries[layer], features[layer], self.kept[layer]).mean()
             for layer in self.layers
         }
         return {"total": torch.stack([*parts.values()]).sum(), **parts}
+
+    @torch.no_grad()
+    def _features(self, step: Step) -> Mapping[str, Tensor]:
+        if self.teacher_mode == "eval":
+            return step.student_features(step.batch)[1]
+        assert self.model is not None, "the method has not begun"
+        self.model.train()
+        try:
+            return step.student_features(step.batch)[1]
+        finally:
+            self.model.eval()
 
 
 @dataclass(kw_only=True)
@@ -130,6 +151,8 @@ class SparseCodes(Method):
         labels: ``both`` terms, ``pixel`` (the first) or ``image`` (the second).
         local_logits: what the softmax of the first term is taken of. ``sigmoid``: p, numbers in (0, 1), as in the
             official code, so that this term never gets small; ``pre_sigmoid``: what goes into the sigmoid.
+        dictionary_layers: from a layer of the teacher to the one on which its dictionary was learnt, where these differ;
+            they have as many channels. The official code does so on ImageNet: the atoms of ``layer1`` code ``maxpool``.
 
     The one teacher of the stage is that of dictionaries, which hands them on.
 
@@ -144,6 +167,7 @@ class SparseCodes(Method):
     sparsity: float = 0.02
     labels: Literal["both", "pixel", "image"] = "both"
     local_logits: Literal["sigmoid", "pre_sigmoid"] = "sigmoid"
+    dictionary_layers: Mapping[str, str] = field(default_factory=dict)
     dictionaries: list[Dictionary] = field(default_factory=list, init=False, compare=False, repr=False)
     predictors: list[Dictionary] = field(default_factory=list, init=False, compare=False, repr=False)
     kept: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
@@ -157,8 +181,10 @@ class SparseCodes(Method):
         ):
             if value not in possible:
                 raise BadInput(f"sparse_codes.{what} {value!r} is none of {', '.join(possible)}.")
+        learnt_on(self.pairs, self.dictionary_layers)
 
     def definition(self, *, teachers: int) -> dict[str, Any]:
+        others = {layer: other for layer, other in sorted(self.dictionary_layers.items()) if layer != other}
         return {
             "name": self.name,
             "version": self.version,
@@ -167,6 +193,7 @@ class SparseCodes(Method):
             "sparsity": self.sparsity,
             "labels": self.labels,
             **({"local_logits": self.local_logits} if self.labels != "image" else {}),
+            **({"dictionary_layers": others} if others else {}),
         }
 
     def needs(self) -> Needs:
@@ -181,12 +208,13 @@ class SparseCodes(Method):
 
     def begin(self, beginning: Beginning) -> None:
         shapes = begun(self.pairs, beginning)
-        (layers,) = self.needs().teacher_features
+        layers = learnt_on(self.pairs, self.dictionary_layers)
         for (_, layer), (student, teacher) in zip(self.pairs, shapes, strict=True):
             atoms = atoms_in(layer, teacher[0], self.atoms)
             dictionary = Dictionary(teacher[0], atoms).requires_grad_(False)
             if beginning.handed is not None:
-                _take(dictionary, beginning.handed[0], layer, layers.index(layer))
+                learnt = self.dictionary_layers.get(layer, layer)
+                _take(dictionary, beginning.handed[0], layer, layers.index(learnt))
             self.dictionaries.append(dictionary.to(next(beginning.model.parameters()).device))
             self.kept.append(sparsity_of(teacher[0], atoms=self.atoms, sparsity=self.sparsity))
             self.predictors.append(Dictionary(student[0], atoms))
@@ -230,6 +258,26 @@ def _take(dictionary: Dictionary, handed: Mapping[str, Tensor], layer: str, posi
                 f"teacher's stage left {sizes}. Let it learn them (Dictionaries) with the same layers in order and atoms."
             )
     dictionary.load_state_dict(own)
+
+
+def learnt_on(pairs: tuple[tuple[str, str], ...], others: Mapping[str, str]) -> tuple[str, ...]:
+    """The teacher's layers on which the dictionaries of ``pairs`` are learnt, each once, in order.
+
+    Args:
+        pairs: layers ``(student's, teacher's)``.
+        others: see ``SparseCodes.dictionary_layers``.
+
+    Raises:
+        BadInput: one of ``others`` is for a layer that is in no pair.
+    """
+    layers = tuple(dict.fromkeys(teacher for _, teacher in pairs))
+    for layer in others:
+        if layer not in layers:
+            raise BadInput(
+                f"sparse_codes.dictionary_layers names {layer!r}, which is matched with no layer of the student. Matched "
+                f"are {listed(layers)}.{suggestion(layer, layers)}"
+            )
+    return tuple(dict.fromkeys(others.get(layer, layer) for layer in layers))
 
 
 def atoms_in(layer: str, channels: int, atoms: float) -> int:
