@@ -181,6 +181,17 @@ def test_rival_remedies_are_controls_by_name() -> None:
             "the control mean_teachers averages soft targets; the method is labels",
         ),
         (lambda: us.scratch(SMALL, controls=["direct"]), "a teacher is missing"),
+        (lambda: us.direct("plain_cnn-4", SMALL, training={"epochs": 3}), r"it is an understudy\.Training"),
+        (lambda: us.direct("plain_cnn-4", SMALL, method=us.SoftTargets), r"it is an understudy\.Method"),
+        (lambda: us.Network(name="plain_cnn-4", mean=0.5), "mean has a number for each channel"),
+        (
+            lambda: us.Ladder(us.scratch(SMALL).stages, "scratch"),
+            "delivered is a list of names; got 'scratch'",
+        ),
+        (
+            lambda: us.Stage(name="a", network=SMALL, teachers="lead"),
+            "teachers is a list of names; got 'lead'",
+        ),
     ],
 )
 def test_what_makes_no_ladder_is_one_clear_line(make: Any, message: str) -> None:
@@ -269,6 +280,46 @@ def test_a_run_is_read_back_from_its_folder(finished: us.RunResult) -> None:
         strict=True,
     )
     assert all(torch.equal(one, other) for one, other in same)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"views": {"flip": True}}, "views is {'flip': True}; it is understudy.Views"),
+        ({"signals": "float32"}, "signals is 'float32'; it is understudy.Signals"),
+        ({"ladder_seed": -1}, "ladder_seed is a whole number, 0 or more; got -1"),
+        ({"compare": "dense"}, "compare is a list of arms"),
+    ],
+)
+def test_what_a_run_cannot_take_is_one_clear_line(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        us.run(us.scratch(SMALL), us.load(name="digits"), **said)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_recipe_from_python_may_hold_paths_and_nothing_that_is_no_recipe() -> None:
+    from understudy.recipe import check
+
+    raw = {"data": {"path": Path("a.npz")}, "ladder": "scratch", "models": {"student": "plain_cnn-2"}}
+    assert check(raw).data.path == "a.npz"
+    with pytest.raises(BadInput, match="the recipe cannot be written down"):
+        check({**raw, "training": {"lr": float("nan")}})
+    with pytest.raises(BadInput, match="the recipe cannot be written down"):
+        check({**raw, "seeds": {1, 2}})
+
+
+def test_a_student_of_another_run_than_the_result_is_not_taken(
+    finished: us.RunResult, tmp_path: Path
+) -> None:
+    assert finished.out is not None
+    for name in ("result.json", "student.json", "student.safetensors"):
+        (tmp_path / name).write_bytes((finished.out / name).read_bytes())
+    card = json.loads((tmp_path / "student.json").read_text("utf-8"))
+    (tmp_path / "student.json").write_text(json.dumps({**card, "key": "0" * 64}), "utf-8")
+    delivered = us.read_run(tmp_path).delivered
+    assert delivered is not None
+    with pytest.raises(BadInput, match="the run is not finished"):
+        delivered.model()
 
 
 def test_a_changed_student_is_noticed_when_it_is_read(finished: us.RunResult, tmp_path: Path) -> None:

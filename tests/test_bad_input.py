@@ -518,7 +518,7 @@ def test_a_folder_that_may_not_be_written(
     monkeypatch.setattr(Path, "mkdir", refuse)
     said = refusal("run", "r.yaml", status=1)
     assert said.endswith(
-        "may not be written (Permission denied). Choose another place with --out or --store."
+        "may not be written (Permission denied). Choose another place, or mend its permissions."
     )
 
 

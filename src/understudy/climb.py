@@ -258,6 +258,18 @@ def run(
             f"from_torch(train, test) takes a torch Dataset."
         )
     _check_options(jobs, hours)
+    kinds: tuple[tuple[str, Any, tuple[type, ...]], ...] = (
+        ("views", views, (Views, ViewPolicy)),
+        ("signals", signals, (Signals,)),
+    )
+    for what, value, classes in kinds:
+        if value is not None and not isinstance(value, classes):
+            named = " or ".join(f"understudy.{one.__name__}(...)" for one in classes)
+            raise BadInput(f"{what} is {value!r}; it is {named}.")
+    if isinstance(ladder_seed, bool) or not isinstance(ladder_seed, int) or ladder_seed < 0:
+        raise BadInput(f"ladder_seed is a whole number, 0 or more; got {ladder_seed!r}.")
+    if isinstance(compare, str) or not isinstance(compare, Sequence | None):
+        raise BadInput(f"compare is a list of arms, such as ['dense']; got {compare!r}.")
     check_callbacks(callbacks, on_callback_error)
     possible = [name for name in ladder.students if name != "direct"]
     for name in compare or ():

@@ -312,15 +312,16 @@ def read_run(folder: str | Path) -> RunResult:
 
     where = Path(folder)
     content = read_result(where)
+    key = (content.get("delivered") or {}).get("key")
     return outcome_of(
         content,
         out=where,
-        prepare=lambda: _preprocessing(_card(where)),
-        rebuild=lambda: _student(where),
+        prepare=lambda: _preprocessing(_card(where, key)),
+        rebuild=lambda: _student(where, key),
     )
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _card(folder: Path, key: str | None) -> dict[str, Any]:
     from understudy.report.run_folder import STUDENT_CARD
 
     path = folder / STUDENT_CARD
@@ -333,6 +334,11 @@ def _card(folder: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{path} is damaged. Run the same command again to write it anew.") from error
+    if said.get("key") != key:
+        raise BadInput(
+            f"{path} is of another student than {folder / 'result.json'} says: the run is not finished. Wait for it, or run "
+            f"the same command again."
+        )
     return said
 
 
@@ -346,14 +352,14 @@ def _preprocessing(card: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _student(folder: Path) -> nn.Module:
+def _student(folder: Path, key: str | None) -> nn.Module:
     from understudy.models import build
     from understudy.models.names import check_name
     from understudy.models.weights import put_weights, read_weights
     from understudy.report.run_folder import STUDENT
     from understudy.store.files import sha256_of_file
 
-    card = _card(folder)
+    card = _card(folder, key)
     name, arguments = card["architecture"]["name"], dict(card["architecture"]["arguments"])
     try:
         check_name(name)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder import graph
 from understudy.ladder.arms import CONTROLS, Material, arm
 from understudy.ladder.shapes import Rung, merged
 from understudy.ladder.stage import Network, Stage
-from understudy.teaching.soft_targets import SoftTargets
+from understudy.teaching.method import Method
+from understudy.teaching.soft_targets import SoftTargets, Stochastic
 from understudy.training.settings import Training
-
-if TYPE_CHECKING:
-    from understudy.teaching.method import Method
-    from understudy.teaching.soft_targets import Stochastic
 
 Place = str | Network | Rung
 """A network by name, with more said about it, or with a training or weights of its own."""
@@ -181,6 +178,14 @@ def _ladder(
     for what, value in (("controls", controls), ("assistants", assistants)):
         if not isinstance(value, list | tuple):
             raise BadInput(f"{what} is {value!r}; it is a list such as [{value!r}].")
+    kinds: tuple[tuple[str, Any, type], ...] = (
+        ("training", training, Training),
+        ("method", method, Method),
+        ("stochastic", stochastic, Stochastic),
+    )
+    for what, value, kind in kinds:
+        if value is not None and not isinstance(value, kind):
+            raise BadInput(f"{what} is {value!r}; it is an understudy.{kind.__name__}(...).")
     for control in controls:
         if control not in CONTROLS:
             raise BadInput(

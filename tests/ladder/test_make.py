@@ -28,7 +28,7 @@ from understudy.data.batches import batch_of
 from understudy.data.long_tail import LongTail
 from understudy.data.views import PLAIN as PLAIN_VIEW
 from understudy.data.views import Views
-from understudy.errors import BadInput, Damaged, Interrupted, StageFailed
+from understudy.errors import Damaged, Interrupted, StageFailed
 from understudy.ladder import Ladder, Network, Stage, make
 from understudy.ladder.graph import Job, jobs
 from understudy.models.preprocessing import Preprocessing
@@ -236,14 +236,19 @@ def test_a_stage_can_begin_with_a_file_for_other_classes_under_a_new_head(
         assert torch.equal(tensor, new[name] if name in head else old[name])
 
 
-def test_a_given_file_for_other_classes_is_refused(dataset: Dataset, store: Store, tmp_path: Path) -> None:
-    ten = network().build(replace(dataset, class_names=tuple("abcdefghij")))
-    file = file_of(ten, tmp_path / "a.safetensors")
-    right = file_of(network().build(dataset), tmp_path / "b.safetensors")
-    (job,) = jobs_of([Stage(name="given", network=network(), weights=right)], dataset)
-    right.write_bytes(file.read_bytes())  # exchanged since it was looked at
-    with pytest.raises(BadInput, match="has 10 outputs"):
+@pytest.mark.parametrize("how", ["weights", "start"])
+def test_a_file_that_was_exchanged_since_it_was_looked_at_is_refused(
+    dataset: Dataset, store: Store, tmp_path: Path, how: str
+) -> None:
+    torch.manual_seed(0)
+    file = file_of(network().build(dataset), tmp_path / "a.safetensors")
+    other = file_of(network().build(dataset), tmp_path / "b.safetensors")
+    given = Stage(name="given", network=network(), weights=file)
+    (job,) = jobs_of([given if how == "weights" else stage("begun", role="student", start=file)], dataset)
+    file.write_bytes(other.read_bytes())
+    with pytest.raises(StageFailed, match="has changed since the run began"):
         made(job, store, dataset)
+    assert store.result(job.key) is None
 
 
 def test_initial_weights_come_from_the_seed_alone(

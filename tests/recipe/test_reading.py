@@ -335,6 +335,14 @@ def test_names_become_mappings_and_controls_are_filled_in() -> None:
     assert whole["controls"] == ["scratch", "direct"]
 
 
+def test_the_usual_controls_are_those_of_the_shape_that_is_set() -> None:
+    raw = {"ladder": "scratch", "models": {"teacher": "plain_cnn-4", "student": "plain_cnn-2"}}
+    assert long_form(changed(raw, ["ladder=direct"]))["controls"] == ["scratch", "direct"]
+    assert long_form(changed({**raw, "ladder": "direct"}, ["ladder=scratch"]))["controls"] == []
+    assert changed(raw, ["controls=[direct]"])["controls"] == ["direct"]
+    assert changed({**raw, "ladder": "chain"}, ["controls.1=dense"])["controls"] == ["scratch", "dense"]
+
+
 def test_a_student_alone_has_no_controls_unless_asked_for() -> None:
     assert long_form({"ladder": "scratch"})["controls"] == []
     assert long_form({"ladder": "scratch", "controls": ["direct"]})["controls"] == ["direct"]

@@ -110,7 +110,9 @@ def test_a_refusal_of_the_disk_is_one_clear_line_and_leaves_the_old_file(
         )
     else:
         reason = os.strerror(code)
-        assert message == f"{path} may not be written ({reason}). Choose another place with --out or --store."
+        assert (
+            message == f"{path} may not be written ({reason}). Choose another place, or mend its permissions."
+        )
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
 
@@ -142,7 +144,7 @@ def test_a_file_in_the_place_of_a_folder_is_one_clear_line(tmp_path: Path) -> No
     for path in (tmp_path / "taken" / "file", tmp_path / "taken" / "deeper" / "file"):
         with pytest.raises(CannotWrite, match="cannot be written") as error:
             write_bytes(path, b"")
-        assert str(error.value).endswith("Choose another place with --out or --store.")
+        assert str(error.value).endswith("Choose another place.")
 
 
 def test_a_folder_in_the_place_of_a_file_is_one_clear_line(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def test_parameters_are_read(text: str, number: float) -> None:
     assert Budget(parameters=text).definition() == {"parameters": number}
 
 
+def test_a_number_that_is_none_is_refused() -> None:
+    with pytest.raises(BadInput, match="is more than any network has"):
+        Budget(parameters="9" * 400 + "k")
+
+
 @given(st.integers(1, 10**15))
 def test_a_number_with_its_unit_is_that_number(number: int) -> None:
     assert Budget(multiply_adds=f"{number}MAC").definition() == {"multiply_adds": number}

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Repeat = Literal["student", "assistants", "ladder"]
 
 
+CHOOSING_VERSION = 1
+"""Rises when the same searches and budget would give another structure than before."""
+
+
 @dataclass(frozen=True)
 class Ladder:
     """Stages in an order in which each comes after its inputs.
@@ -37,6 +41,10 @@ class Ladder:
     delivered: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.delivered, str):
+            raise BadInput(
+                f"delivered is a list of names; got {self.delivered!r}. Give [{self.delivered!r}]."
+            )
         object.__setattr__(self, "stages", in_order(self.stages))
         names = [stage.name for stage in self.stages]
         if not self.delivered:
@@ -48,7 +56,10 @@ class Ladder:
                 )
 
     def __getitem__(self, name: str) -> Stage:
-        return next(stage for stage in self.stages if stage.name == name)
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
 
     @property
     def students(self) -> list[str]:
@@ -280,6 +291,7 @@ def define(
         budget = stage.choice.budget.definition()
         return {
             "kind": "chosen",
+            "version": CHOOSING_VERSION,
             "network": network,
             "data": dataset.fingerprint,
             "budget": budget,

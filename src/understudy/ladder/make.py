@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from understudy.data.dataset import Dataset
 from understudy.data.long_tail import class_sizes
@@ -34,6 +34,7 @@ from understudy.models.peers import weights_of_peer
 from understudy.models.preprocessing import Preprocessing
 from understudy.models.weights import put_weights, read_weights
 from understudy.randomness import stream_seed
+from understudy.store.keys import hash_of_tensors
 from understudy.store.results import ARTEFACTS, METRICS, OUTPUTS, WEIGHTS, Result, Store
 from understudy.structure.cost import cost as cost_of
 from understudy.tasks import Classification
@@ -150,14 +151,23 @@ def _begin(job: Job, store: Store, model: nn.Module) -> None:
     if stage.network.file is not None:
         return
     if stage.weights is not None:
-        put_weights(model, read_weights(stage.weights), source=str(stage.weights))
+        put_weights(model, _unchanged(stage.weights, job.definition["weights"]), source=str(stage.weights))
     elif job.taken is not None:
         peers = store.weights(finished(store, job.taken))
         put_weights(model, weights_of_peer(peers), source=job.taken.name)
     elif isinstance(stage.start, Path):
-        put_weights(model, read_weights(stage.start), source=str(stage.start), new_head=True)
+        tensors = _unchanged(stage.start, job.definition["start"]["file"])
+        put_weights(model, tensors, source=str(stage.start), new_head=True)
     elif job.start is not None:
         put_weights(model, store.weights(finished(store, job.start)), source=job.start.name, new_head=True)
+
+
+def _unchanged(path: Path, expected: str) -> dict[str, Tensor]:
+    """The tensors of a file that the stage's key knows by their hash."""
+    tensors = read_weights(path)
+    if hash_of_tensors(tensors) != expected:
+        raise StageFailed(f"{path} has changed since the run began. Run the same command again.")
+    return tensors
 
 
 def _keep(

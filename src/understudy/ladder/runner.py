@@ -118,7 +118,8 @@ def run(
                 ]
                 for key in ready[: place.free()]:
                     outcomes[key].state = "running"
-                    watcher.began(by_key[key])
+                    if key not in again_at:  # else it was said before another run turned out to make it
+                        watcher.began(by_key[key])
                     place.submit(by_key[key])
                     if stop():
                         break
@@ -189,7 +190,7 @@ def _take(
         outcome.state, outcome.from_store = "done", event.from_store
         outcome.result = store.result(event.key)
     elif event.kind == "busy":
-        if outcome.state != "elsewhere":
+        if event.key not in again_at:
             watcher.said(f"{outcome.job.name} is being made by another run; it is waited for.")
         outcome.state = "elsewhere"
         again_at[event.key] = time.monotonic() + 1.0

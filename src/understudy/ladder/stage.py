@@ -35,7 +35,8 @@ class Network:
         strip: every k x k convolution becomes 1 x ``strip`` (``understudy.models.strips``); None: as it is.
         strip_part: ``all`` of them, or the ``late`` half only.
         pretrained: begin with the weights that timm or torchvision publish.
-        size: images are resized to this height and width before the network sees them; None: as the data has them.
+        size: images are resized to this height and width (one number: both) before the network sees them; None: as the
+            data has them.
         mean: of each channel, in units of 1.0 = 255; None: the training split's (or the pretrained weights' own).
         std: likewise.
         factory: called with ``classes``, ``channels`` and ``size`` as keywords, returns a module from images
@@ -65,8 +66,14 @@ class Network:
     note: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.size, int):
+            object.__setattr__(self, "size", (self.size, self.size))
+        for what in ("mean", "std"):
+            if isinstance(getattr(self, what), int | float):
+                raise BadInput(f"{what} has a number for each channel; got {getattr(self, what)!r}.")
         if self.file is not None:
-            self._check_file(self.file)
+            object.__setattr__(self, "file", Path(self.file))
+            self._check_file(Path(self.file))
             return
         from understudy.models.limits import check_width
         from understudy.models.names import check_name
@@ -337,6 +344,10 @@ class Stage:
     def __post_init__(self) -> None:
         if self.network.file is not None and self.weights is None:
             object.__setattr__(self, "weights", self.network.file)
+        if isinstance(self.teachers, str):
+            raise BadInput(
+                f"stage {self.name!r}: teachers is a list of names; got {self.teachers!r}. Give [{self.teachers!r}]."
+            )
         if self.network.file is not None and (self.structure or self.choice):
             raise BadInput(
                 f"stage {self.name!r} is the file {self.network.file}, whose channels stay as they are."

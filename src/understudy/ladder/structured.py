@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from understudy.errors import BadInput
 from understudy.ladder.shapes import Rung
 from understudy.ladder.stage import Choice, Network, Stage
 from understudy.structure.budget import Budget
@@ -138,6 +139,9 @@ def narrowed_alike(
 def between(budget: Budget, assistants: int | Sequence[float], whole: Cost) -> tuple[Budget, ...]:
     """Budgets of the assistants, largest first, and then the student.
 
+    Raises:
+        BadInput: two of them would be one, or less than 0.001 of the network.
+
     Args:
         budget: of the student.
         assistants: how many, at equal ratios; or where each lies on the way from the whole network (0) to the
@@ -148,13 +152,17 @@ def between(budget: Budget, assistants: int | Sequence[float], whole: Cost) -> t
         assistants = [step / (assistants + 1) for step in range(1, assistants + 1)]
     limits = budget.limits(whole)
     ratios = {what: getattr(limits, what) / getattr(whole, what) for what in budget.definition()}
-    return (
-        *(
-            Budget(**{what: f"{ratio**part:.3f}x" for what, ratio in ratios.items()})
-            for part in sorted(assistants)
-        ),
-        budget,
-    )
+    shares = [{what: f"{ratio**part:.3f}x" for what, ratio in ratios.items()} for part in sorted(assistants)]
+    if "0.000x" in {text for share in shares for text in share.values()}:
+        raise BadInput(
+            "assistants cost less than 0.001 of the whole network. Give a larger budget or no assistants"
+        )
+    if any(share in shares[:place] for place, share in enumerate(shares)):
+        raise BadInput(
+            f"{len(shares)} assistants between the whole network and {label(budget)} of it lie too near each other. Give "
+            f"fewer"
+        )
+    return (*(Budget(**share) for share in shares), budget)
 
 
 def label(budget: Budget) -> str:

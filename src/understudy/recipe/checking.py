@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,21 @@ def check(raw: Mapping[str, Any]) -> Recipe:
     Raises:
         BadInput: one line that names the path of the first thing wrong, its value, and what is possible.
     """
-    whole = long_form(json.loads(json.dumps(raw)))
+    try:
+        whole = long_form(json.loads(json.dumps(raw, default=_written, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the recipe cannot be written down: {error}.") from error
     if whole.get("compat") is not None:
         whole = expanded(whole)
     recipe: Recipe = validated(Recipe, whole, "")
     _check_models(recipe)
     return recipe
+
+
+def _written(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)  # type: ignore[no-any-return]
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _is_file(name: str) -> bool:

@@ -263,6 +263,8 @@ def changed(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
                         )
                     here[step] = {}
                 here = here[place]
+    if "controls" not in raw and not any(re.match(r"\s*controls\b", setting) for setting in settings):
+        del whole["controls"]  # the usual ones belong to the shape, which may be another one now
     return whole
 
 

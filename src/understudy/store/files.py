@@ -39,12 +39,11 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise CannotWrite(
-                f"{path} may not be written ({error.strerror}). Choose another place with --out or --store."
+                f"{path} may not be written ({error.strerror}). Choose another place, or mend its permissions."
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
             raise CannotWrite(
-                f"{path} cannot be written ({error.strerror}: {error.filename}). "
-                f"Choose another place with --out or --store."
+                f"{path} cannot be written ({error.strerror}: {error.filename}). Choose another place."
             ) from error
         raise
 

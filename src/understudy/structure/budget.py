@@ -125,6 +125,8 @@ def _parse(what: str, text: object) -> int | float:
     if not amount:
         raise BadInput(f"{what} {text!r} cannot be read. {examples}")
     value, unit = float(amount[1]), amount[2].lower()
+    if not math.isfinite(value):
+        raise BadInput(f"{what} {text[:20]!r} is more than any network has. {examples}")
     if "flop" in unit:
         raise BadInput(
             f"{what} {text!r} counts FLOPs, which some papers take for multiply-adds and others for twice as many. "
