@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from understudy.cli import main
+from understudy.compress import Wish, fitting_epochs, keep_plan, kept_plan, planned
 from understudy.ladder.assistants import Pilot, ranked
+from understudy.store import Store
 
 SMALL = ["--data", "digits", "--set", "data.train_images=120", "--set", "training.batch_size=32"]
 FAST = ["--set", "training.precision=fp32", "--set", "training.device=cpu"]
@@ -79,6 +84,7 @@ def test_from_a_teacher_to_int8(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Pilots, on the validation split:" in said
     assert "its accuracy lies nearest to the middle of teacher and student" in said
     out = here / "runs" / "small"
+    assert (here / "runs" / "small-pilots" / "plan.json").is_file()
     result = json.loads((out / "result.json").read_text("utf-8"))
     assert result["complete"]
     stages = {stage["name"]: stage for stage in result["stages"]}
@@ -90,7 +96,129 @@ def test_from_a_teacher_to_int8(here: Path, capsys: pytest.CaptureFixture[str]) 
     rows = json.loads((out / "deploy.json").read_text("utf-8"))["rows"]
     assert {row["form"] for row in rows} == {"float32", "int8 after training"}
     compress(*asked, "--quiet")
-    assert "nothing was trained" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "This plan was made before and is gone on with (runs/small-pilots/plan.json)" in said
+    assert "nothing was trained" in said
+
+
+def wish(**changed: Any) -> Wish:
+    small: dict[str, Any] = {
+        "data": {"name": "digits", "train_images": 120},
+        "teacher": {"name": "resnet-8"},
+        "multiply_adds": "0.5x",
+        "settings": {"training": {"batch_size": 32, "precision": "fp32", "device": "cpu"}},
+    }
+    return Wish(**{**small, **changed})
+
+
+def test_a_plan_is_gone_on_with_for_an_equal_wish_only(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = here / "a-pilots" / "plan.json"
+    asked = wish(hours=1.0)
+    assert kept_plan(file, asked) is None
+    seconds = {1: 10.0, 11: 110.0}
+    monkeypatch.setattr(
+        "understudy.compress._forecast", lambda said, *_: seconds.get(said["training"]["epochs"], 1e3)
+    )
+    plan = planned(asked, store=Store(here / "store"))
+    assert plan.epochs == 270  # 3060 s, 11.3 of them for an epoch with its pilots
+    keep_plan(file, asked, plan)
+    seconds[11] = 210.0
+    found = kept_plan(file, asked)
+    assert found is not None
+    assert replace(found, dataset=plan.dataset) == plan
+    assert planned(asked, store=Store(here / "store")).epochs < plan.epochs
+    assert kept_plan(file, wish(hours=2.0)) is None
+    whole = file.read_text("utf-8")
+    other = json.loads(whole)
+    other["plan"]["recipe"] = {"models": 5}
+    for damaged in (
+        whole[:-40],
+        "[]",
+        whole.replace('"epochs": 270,', '"epochs": "x",', 1),
+        json.dumps(other),
+    ):
+        file.write_text(damaged, "utf-8")
+        assert kept_plan(file, asked) is None
+    file.write_bytes(b"\xff\x00")
+    assert kept_plan(file, asked) is None
+
+
+def test_what_does_not_grow_with_the_epochs_is_counted_once() -> None:
+    assert fitting_epochs(30.0, 130.0, seconds=120.0, pilots=0) == 10
+    assert fitting_epochs(30.0, 130.0, seconds=25.0, pilots=0) == 0
+    assert fitting_epochs(30.0, 130.0, seconds=120.0, pilots=3) == 7  # 40 s; 11 s an epoch
+    assert fitting_epochs(30.0, 20.0, seconds=120.0, pilots=0) == 4  # no slope: an epoch as long as the first
+
+
+def test_pilots_and_run_share_the_hours(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 600.0, 3000.0, 1e6, 0.0, 4000.0, 5000.0])
+    given = []
+
+    def pilots(plan: Any, *, hours: float, **_: Any) -> tuple[Any, tuple[str, ...]]:
+        given.append(hours)
+        return plan.recipe, ()
+
+    monkeypatch.setattr("understudy.cli.compress._now", lambda: next(clock))
+    monkeypatch.setattr("understudy.compress._forecast", lambda said, *_: 10.0 * said["training"]["epochs"])
+    monkeypatch.setattr("understudy.compress.piloted", pilots)
+    monkeypatch.setattr("understudy.cli.run.run_raw", lambda *_, hours, **__: given.append(hours))
+    monkeypatch.setattr("understudy.cli.deploy.deliver", lambda *_, **__: None)
+    asked = ["--teacher", "resnet-8", "--budget", "0.5xMAC", "--hours", "1", "--out", "small"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compress", *SMALL, *FAST, *asked])
+    assert ended.value.code == 0
+    assert given == [pytest.approx(3000 / 3600), pytest.approx(600 / 3600)]
+    assert next(clock) == 1e6
+    with pytest.raises(SystemExit):
+        main(["compress", *SMALL, *FAST, *asked])
+    assert given[2:] == [1 / 3600, 1 / 3600]
+
+
+def test_a_share_is_one_of_the_teachers_also_for_a_named_student(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.compress._forecast", lambda *_: 1.0)
+    both = wish(teacher={"name": "resnet-20"}, student="resnet-14", multiply_adds="0.4x", parameters="0.9x")
+    plan = planned(both, store=Store(here / "store"))
+    (limit,) = plan.recipe["structure"]["budget"].items()  # parameters are within it as they are
+    assert limit[0] == "multiply_adds"
+    assert limit[1].endswith("kMAC")
+    (teacher,) = [one for one in plan.reasons if one.startswith("The teacher resnet-20 costs")]
+    whole = float(teacher.split("costs ")[1].split(" MMAC")[0])
+    assert float(limit[1].removesuffix("kMAC")) / 1000 == pytest.approx(0.4 * whole, abs=0.01)
+    assert "of the teacher's" in " ".join(plan.reasons)
+
+
+@pytest.mark.parametrize("setting", ["ladder_seed=3", "repeat=ladder", "version=1"])
+def test_settings_need_not_be_sections(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    monkeypatch.setattr("understudy.compress._forecast", lambda *_: 1.0)
+    compress("--teacher", "resnet-8", "--budget", "0.5xMAC", "--set", setting, "--out", "s", "--dry-run")
+    assert "Every stage is trained for 30 epochs" in capsys.readouterr().out
+
+
+def test_what_a_file_needs_is_asked_for_at_the_start(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    asked = ["--teacher", "resnet-8", "--budget", "0.5xMAC"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compress", *SMALL, *asked, "--out", "small", "--dry-run"])
+    assert ended.value.code != 0
+    assert 'pip install "understudy[export]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["small", "small-pilots"])
+def test_a_file_in_the_place_of_a_folder_is_refused_first(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (here / name).write_text("mine", "utf-8")
+    compress("--teacher", "resnet-8", "--budget", "0.5xMAC", "--out", "small", status=2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{name} is a file" in shown.err
+    assert [path.name for path in here.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +234,11 @@ def test_from_a_teacher_to_int8(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--hours", "1e-7"], "is too short: one epoch of every"),
         (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--weights", "no.safetensors"], "there is no file no.safe"),
         (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--set", "models.student=x"], "compress decides on that"),
+        (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--set", "training=5"], "training: 5 is no section"),
+        (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--set", "data=5"], "data: 5 is no section"),
+        (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--set", "compare=[x]"], "compare"),
+        (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--max-drop", "nan"], "--max-drop is a number of points"),
+        (["--teacher", "resnet-8", "--budget", "0.5xMAC", "--max-drop", "101"], "--max-drop is a number of points"),
     ],
     ids=str,
 )  # fmt: skip

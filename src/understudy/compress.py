@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from understudy.recipe import check
 from understudy.recipe.building import build, dataset_of
 from understudy.recipe.parts import rung_of
 from understudy.recipe.pilots import Pilots, pilots_of
+from understudy.store.files import write_json
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from understudy.outcome import RunResult
     from understudy.recipe import Recipe
     from understudy.store import Store
+    from understudy.structure.budget import Limits
     from understudy.structure.cost import Cost
 
 USUAL_EPOCHS = 30
@@ -28,6 +32,8 @@ PILOT_SHARE = 0.1  # of the student's epochs, for each pilot
 HELD_BACK = 0.15  # of the hours, for what a forecast misses, the exported file and its checks
 WAYPOINTS = (0.25, 0.5, 0.75)  # candidates for the assistant, between teacher and student in ratios of cost
 MOST_CANDIDATES = 4
+LONG_FORECAST = 11  # epochs of the second forecast, beside one of 1: the difference is the price of ten
+PLAN_FILE, PLAN_VERSION = "plan.json", 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +44,10 @@ class Wish:
         data: section ``data`` of a recipe.
         teacher: a network of a recipe, its weights given or trained first.
         student: name of a network; None: what a structure search leaves of the teacher's.
-        multiply_adds, parameters: the budget, as a recipe has it; at least one.
+        multiply_adds, parameters: the budget, as a recipe has it; at least one. A share is one of the teacher's.
         hours: for all of it; None: ``USUAL_EPOCHS`` epochs for each stage.
         seeds: of the student.
-        settings: sections that are taken over into the recipe, such as ``training``; its epochs only without hours.
+        settings: keys that are taken over into the recipe, such as ``training``; its epochs only without hours.
     """
 
     data: Mapping[str, Any]
@@ -78,30 +84,29 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
     """Decides on structure, assistants, shape and epochs; nothing is trained but a few steps that are thrown away.
 
     Raises:
-        BadInput: a budget, network or data that do not fit, or hours too short for one epoch.
+        BadInput: a budget, network, data or setting that do not fit, or hours too short for one epoch.
     """
-    epochs = dict((wish.settings or {}).get("training", {})).get("epochs", USUAL_EPOCHS)
+    epochs = _section(wish, "training").get("epochs", USUAL_EPOCHS)
     if wish.hours is not None and epochs != USUAL_EPOCHS:
         raise BadInput("--hours decides the epochs; leave training.epochs out, or the hours.")
     said = _recipe(wish, assistants=(), epochs=epochs)
     recipe = check(said)
     dataset = dataset_of(recipe)
-    whole, reasons = _student(wish, recipe, dataset)
-    searches = whole is not None
+    budget, reasons = _student(wish, recipe, dataset)
+    searches = budget is not None
     candidates: Sequence[Any] = WAYPOINTS if searches else _family(wish, recipe, dataset)
-    seconds_an_epoch = _forecast(
-        _recipe(wish, assistants=candidates[len(candidates) // 2 :][:1], epochs=1, structure=searches),
-        store,
-        parallel,
-    )
+
+    def with_one(epochs: int) -> dict[str, Any]:
+        return _recipe(wish, assistants=candidates[len(candidates) // 2 :][:1], epochs=epochs, budget=budget)
+
     if wish.hours is not None:
-        pilots = PILOT_SHARE * (len(candidates) + 1) / 3
-        seconds = wish.hours * 3600 * (1 - HELD_BACK)
-        epochs = int(seconds / (seconds_an_epoch * (1 + pilots)))
+        short, long = (_forecast(with_one(count), store, parallel) for count in (1, LONG_FORECAST))
+        pilots = len(candidates) + 1 if len(candidates) > 1 else 0
+        epochs = fitting_epochs(short, long, seconds=wish.hours * 3600 * (1 - HELD_BACK), pilots=pilots)
         if epochs < 1:
             raise BadInput(
                 f"--hours {wish.hours:g} is too short: one epoch of every stage takes about "
-                f"{seconds_an_epoch / 3600:.2g} hours here. Give more, or a smaller student or data set."
+                f"{short / 3600:.2g} hours here. Give more, or a smaller student or data set."
             )
     if epochs < FEWEST_EPOCHS or not candidates:
         candidates = ()
@@ -114,9 +119,8 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
     pilot_epochs = max(1, round(PILOT_SHARE * epochs)) if len(candidates) > 1 else 0
     if candidates:
         reasons += _on_assistants(candidates, pilot_epochs, searches)
-    final = _recipe(wish, assistants=candidates, epochs=epochs, structure=searches)
-    one = _recipe(wish, assistants=candidates[len(candidates) // 2 :][:1], epochs=epochs, structure=searches)
-    seconds = _forecast(one, store, parallel)
+    final = _recipe(wish, assistants=candidates, epochs=epochs, budget=budget)
+    seconds = _forecast(with_one(epochs), store, parallel)
     if pilot_epochs:
         seconds *= 1 + PILOT_SHARE * (len(candidates) + 1) / 3
     fits = "" if wish.hours is None else f", so that all of it fits into {wish.hours:g} h"
@@ -130,6 +134,85 @@ def planned(wish: Wish, *, store: Store, parallel: int = 1) -> Plan:
         seconds=seconds,
         reasons=tuple(reasons),
     )
+
+
+def fitting_epochs(short: float, long: float, *, seconds: float, pilots: int) -> int:
+    """How many epochs of every stage fit into so many seconds.
+
+    Args:
+        short, long: seconds of the whole ladder with 1 and with ``LONG_FORECAST`` epochs. What does not grow with the
+            epochs is a fixed cost, such as reading the images and looking at the test set.
+        seconds: that there are.
+        pilots: trainings of a ``PILOT_SHARE`` of the epochs, each of a network that takes a third of the ladder's time.
+
+    >>> fitting_epochs(30.0, 130.0, seconds=120.0, pilots=0)  # 20 seconds, and 10 for an epoch
+    10
+    """
+    # the longer one may be no longer: measured on a busy machine, or kept in the store
+    an_epoch = max(1e-3, (long - short) / (LONG_FORECAST - 1) if long > short else short)
+    fixed = max(0.0, short - an_epoch)
+    return int((seconds - fixed * (1 + pilots / 3)) / (an_epoch * (1 + PILOT_SHARE * pilots / 3)))
+
+
+def keep_plan(file: Path, wish: Wish, plan: Plan) -> None:
+    """Writes what was wished and decided, so that the same wish is gone on with as it was begun.
+
+    Raises:
+        CannotWrite: no space or right to write.
+    """
+    decided = {
+        "epochs": plan.epochs,
+        "pilot_epochs": plan.pilot_epochs,
+        "seconds": plan.seconds,
+        "reasons": list(plan.reasons),
+        "recipe": plan.recipe,
+    }
+    write_json(file, {"version": PLAN_VERSION, "wish": _plain(wish), "plan": decided})
+
+
+def kept_plan(file: Path, wish: Wish) -> Plan | None:
+    """The plan that was kept for an equal wish; None where there is none, or one of another wish, or a damaged one.
+
+    Raises:
+        BadInput: the data are not there any more.
+    """
+    try:
+        said = json.loads(file.read_text("utf-8"))
+        if (
+            not isinstance(said, dict)
+            or said.get("version") != PLAN_VERSION
+            or said.get("wish") != _plain(wish)
+        ):
+            return None
+        decided = said["plan"]
+        epochs, pilot_epochs, seconds = (decided[key] for key in ("epochs", "pilot_epochs", "seconds"))
+        reasons = decided["reasons"]
+        whole = all(type(count) is int for count in (epochs, pilot_epochs)) and 0 <= pilot_epochs <= epochs
+        sound = isinstance(seconds, int | float) and math.isfinite(seconds)
+        if not (
+            whole and sound and isinstance(reasons, list) and all(isinstance(one, str) for one in reasons)
+        ):
+            return None
+        if not isinstance(decided["recipe"], dict):
+            return None
+        recipe = check(decided["recipe"])
+        if pilot_epochs and len(_assistants(decided["recipe"])) < 2:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadInput):
+        return None
+    return Plan(
+        recipe=decided["recipe"],
+        dataset=dataset_of(recipe),
+        epochs=epochs,
+        pilot_epochs=pilot_epochs,
+        seconds=seconds,
+        reasons=tuple(reasons),
+    )
+
+
+def _plain(wish: Wish) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(asdict(wish)))
 
 
 def piloted(
@@ -196,13 +279,34 @@ def _taken(pilots: Pilots, result: RunResult) -> tuple[int, tuple[str, ...]]:
 # --- the recipe -----------------------------------------------------------------------------------------------------
 
 
+def _section(wish: Wish, name: str) -> dict[str, Any]:
+    """What the settings say in a section of the recipe.
+
+    Raises:
+        BadInput: something else than keys and values.
+    """
+    said = (wish.settings or {}).get(name, {})
+    if not isinstance(said, Mapping):
+        raise BadInput(
+            f"{name}: {said!r} is no section; set one of its keys, such as --set {_EXAMPLES[name]}."
+        )
+    return dict(said)
+
+
+_EXAMPLES = {"training": "training.batch_size=64", "data": "data.validation=0.2"}
+
+
 def _recipe(
-    wish: Wish, *, assistants: Sequence[Any], epochs: int, structure: bool | None = None
+    wish: Wish, *, assistants: Sequence[Any], epochs: int, budget: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """A recipe for the wish; ``assistants`` are waypoints of structures, or names of networks."""
-    settings = {key: dict(value) for key, value in (wish.settings or {}).items()}
-    training = {**settings.pop("training", {}), "epochs": epochs}
-    data = {**wish.data, **settings.pop("data", {})}
+    """A recipe for the wish; ``assistants`` are waypoints of structures for ``budget``, or names of networks."""
+    settings = {
+        key: dict(value) if isinstance(value, Mapping) else value
+        for key, value in (wish.settings or {}).items()
+        if key not in ("training", "data")
+    }
+    training = {**_section(wish, "training"), "epochs": epochs}
+    data = {**wish.data, **_section(wish, "data")}
     models: dict[str, Any] = {"teacher": dict(wish.teacher)}
     if wish.student is not None:
         models["student"] = wish.student
@@ -215,11 +319,10 @@ def _recipe(
         "seeds": list(wish.seeds),
         "ladder": {"shape": "dense" if assistants else "direct"},
     }
-    if structure is None:
-        structure = wish.student is None
-    if structure:
-        budget = {"multiply_adds": wish.multiply_adds, "parameters": wish.parameters}
-        said["structure"] = {"budget": {key: value for key, value in budget.items() if value is not None}}
+    if budget is None and wish.student is None:
+        budget = _said_budget(wish)
+    if budget is not None:
+        said["structure"] = {"budget": dict(budget)}
     return _with_assistants(said, assistants)
 
 
@@ -236,8 +339,24 @@ def _assistants(said: Mapping[str, Any]) -> list[Any]:
     return list(found or [])
 
 
-def _student(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[Cost | None, list[str]]:
-    """The cost of the network that is searched, None where the named student is within the budget; and why."""
+def _said_budget(wish: Wish) -> dict[str, str]:
+    said = {"multiply_adds": wish.multiply_adds, "parameters": wish.parameters}
+    return {what: text for what, text in said.items() if text is not None}
+
+
+def _left_over(limits: Limits, student: Cost) -> dict[str, str]:
+    """The budget of a search in a student: in numbers, as shares are the teacher's; without what it holds already."""
+    units = {"multiply_adds": "kMAC", "parameters": "k"}
+    found = {what: getattr(limits, what) for what in units}
+    return {
+        what: f"{limit / 1000:.3f}{units[what]}"
+        for what, limit in found.items()
+        if limit is not None and limit < getattr(student, what)
+    }
+
+
+def _student(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[dict[str, str] | None, list[str]]:
+    """The budget of the structure search, None where the named student is within it as it is; and why."""
     from understudy.ladder.graph import expected
     from understudy.ladder.structured import label
     from understudy.structure.budget import Budget
@@ -253,18 +372,28 @@ def _student(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[Cost | None,
             f"The student is what a structure search leaves of the teacher within {label(budget)}: "
             f"{_in_words(expected(budget, above))} at most."
         )
-        return above, reasons
+        return _said_budget(wish), reasons
     assert recipe.models.student is not None
     student = _cost(rung_of(recipe, recipe.models.student, "models.student").network, dataset)
-    if budget.limits(above).hold(student):
+    limits = budget.limits(above)
+    if limits.hold(student):
         reasons.append(
             f"The student {wish.student} costs {_in_words(student)} and is within {label(budget)} as it is."
         )
         return None, reasons
-    reasons.append(
-        f"The student {wish.student} costs {_in_words(student)}; a structure search makes it fit into {label(budget)}."
+    lower = _left_over(limits, student)
+    numbers = " and ".join(f"{getattr(limits, what):,} {_NOUNS[what]}" for what in lower)
+    whose = (
+        " of the teacher's" if any(isinstance(asked, float) for asked in budget.definition().values()) else ""
     )
-    return student, reasons
+    reasons.append(
+        f"The student {wish.student} costs {_in_words(student)}; a structure search makes it fit into "
+        f"{label(budget)}{whose}: {numbers} at most."
+    )
+    return lower, reasons
+
+
+_NOUNS = {"multiply_adds": "multiply-adds", "parameters": "parameters"}
 
 
 def _family(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ import pytest
 from tests.cli.conftest import Command
 from tests.recipe.tiny import TEXT, write_data
 from understudy.cli import main
+from understudy.cli.delivery import Form
 from understudy.cli.deploy import deliver, in_words
+from understudy.deploy.int8 import TooMuchLost
 from understudy.deploy.latency import Latency
 from understudy.errors import StageFailed
 
@@ -164,8 +166,30 @@ def test_int8_is_written_beside_it_and_said_to_be_so(
         "int8 after training, with preprocessing",
     ]
     assert rows[1]["differing"] == said["int8"]["differing"]
-    assert understudy("export", "runs/a", "--to", "onnx", "--int8", "--calibration", "0") == 2
-    assert "--calibration is a number of training images" in understudy.err
+
+
+def test_where_int8_after_training_loses_too_much_the_rest_is_written(
+    here: Path, understudy: Command, unmeasured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses(*_: object, **__: object) -> None:
+        raise TooMuchLost("int8 costs too much accuracy: at best 1 %")
+
+    def distilled(run: Path, student: object, dataset: object, out: Path, *, inside: bool) -> Form:
+        target = Path(shutil.copy(out, out.with_name("student-int8.onnx")))
+        figures = {"accuracy": 0.5, "differing": 0, "part": "validation"}
+        return Form(name="int8 distilled", path=target, runtime="onnxruntime", inside=inside, **figures)
+
+    def forms() -> list[str]:
+        return [row["form"] for row in json.loads(Path("runs/a/deploy.json").read_text("utf-8"))["rows"]]
+
+    monkeypatch.setattr("understudy.deploy.int8_student.int8_beside", loses)
+    assert understudy("export", "runs/a", "--to", "onnx", "--int8") == 2
+    assert understudy.err == "understudy: int8 costs too much accuracy: at best 1 %\n"
+    assert forms() == ["float32"]
+    monkeypatch.setattr("understudy.cli.deploy.distilled_int8", distilled)
+    assert understudy("export", "runs/a", "--to", "onnx", "--int8") == 0
+    assert "note: there is no int8 file after training: int8 costs too much accuracy" in understudy.out
+    assert forms() == ["float32", "int8 distilled"]
 
 
 def test_a_run_that_may_deliver_another_student_says_so(here: Path, understudy: Command) -> None:
@@ -183,8 +207,12 @@ def test_bad_input_is_one_line(here: Path, understudy: Command, monkeypatch: pyt
     assert "end in .onnx; name it a.onnx" in refused("export", "runs/a", "--to", "onnx", "--out", "a.bin")
     assert "--int8 goes with --to onnx" in refused("export", "runs/a", "--to", "torch", "--int8")
     assert "--int8 goes with --to onnx" in refused("export", "runs/a", "--to", "onnx", "--int8", "--no-check")
-    assert "--max-drop is a number of points" in refused(
-        "export", "runs/a", "--to", "onnx", "--int8", "--max-drop", "-1"
+    for drop in ("-1", "nan", "inf", "101"):
+        assert "--max-drop is a number of points" in refused(
+            "export", "runs/a", "--to", "onnx", "--int8", "--max-drop", drop
+        )
+    assert "--calibration is a number of training images" in refused(
+        "export", "runs/a", "--to", "onnx", "--int8", "--calibration", "0"
     )
     assert "there is no nothere" in refused("latency", "nothere.onnx")
     assert "--input is channels x height x width" in refused("latency", "runs/a", "--input", "big")

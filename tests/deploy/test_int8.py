@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.deploy.int8_networks import batches, float_file, made_up, uneven_file
-from understudy.deploy.int8 import Int8Result, int8_of
+from understudy.deploy.int8 import Int8Result, TooMuchLost, int8_of
 from understudy.deploy.onnx_answers import answers
 from understudy.errors import BadInput
 
@@ -57,7 +57,7 @@ def test_the_layer_that_costs_accuracy_is_left_in_float_and_named(tmp_path: Path
 def test_where_nothing_helps_the_best_is_said_and_no_file_stays(tmp_path: Path) -> None:
     target = tmp_path / "int8.onnx"
     target.write_bytes(b"an older one")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(TooMuchLost) as caught:
         searched(uneven_file(), target, max_drop=0.0, most_float=0)
     said = str(caught.value)
     assert said.startswith("int8 costs too much accuracy: at best ")
@@ -103,7 +103,9 @@ def test_images_may_come_once_and_without_labels(tmp_path: Path) -> None:
             "there are 300 validation images and 7 labels: give one for each",
         ),
         ({"labels": np.full(300, -1)}, "no validation image has a label, so int8 cannot be compared"),
-        ({"max_drop": -1.0}, "max_drop is a number of percentage points, 0 or more, got -1.0"),
+        ({"max_drop": -1.0}, "max_drop is a number of percentage points, 0 to 100, got -1.0"),
+        ({"max_drop": float("nan")}, "max_drop is a number of percentage points, 0 to 100, got nan"),
+        ({"max_drop": 100.5}, "max_drop is a number of percentage points, 0 to 100, got 100.5"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from understudy.cli.deploy import check_int8
 from understudy.cli.options import Jobs, Quiet, Set, StoreFolder, check_jobs, say, store_of
 from understudy.errors import BadInput
+
+LEAST_SECONDS = 1.0  # that pilots and run get where the hours are over: they end with a checkpoint and say so
 
 
 def compress(
@@ -45,6 +49,7 @@ def compress(
     quiet: Quiet = False,
 ) -> None:
     """From a teacher, data and a budget to a student in a file: the plan first, with its reasons, then all of it."""
+    began = _now()
     check_jobs(jobs)
     if hours is not None and not 0 < hours < 1e6:
         raise BadInput(f"--hours is a positive number; got {hours:g}.")
@@ -52,8 +57,14 @@ def compress(
         raise BadInput(f"--seeds is a whole number from 1 to 1000; got {seeds}.")
     if weights is not None and not weights.is_file():
         raise BadInput(f"--weights: there is no file {weights}.")
+    check_int8(max_drop=max_drop)
+    pilots = _pilots_beside(out)
 
-    from understudy.compress import Wish, piloted, planned
+    from understudy.deploy.export import check_packages
+
+    check_packages("onnx", prove=True)
+
+    from understudy.compress import PLAN_FILE, Wish, keep_plan, kept_plan, piloted, planned
     from understudy.report.numbers import duration
     from understudy.store import Store
     from understudy.training.memory import keep_pages
@@ -72,14 +83,20 @@ def compress(
         settings=_settings(set_),
     )
     place = store_of(out, store)
-    plan = planned(wish, store=Store(place), parallel=jobs)
+    file = pilots / PLAN_FILE
+    kept = kept_plan(file, wish)
+    plan = kept or planned(wish, store=Store(place), parallel=jobs)
     for sentence in plan.reasons:
         say(sentence)
     say(f"All of it takes about {duration(plan.seconds)} here.")
+    if kept is not None:
+        say(f"This plan was made before and is gone on with ({file}).")
     if dry_run:
         return
+    if kept is None:
+        keep_plan(file, wish, plan)
     recipe, sentences = piloted(
-        plan, out=out.with_name(f"{out.name}-pilots"), store=place, hours=hours, jobs=jobs, quiet=quiet
+        plan, out=pilots, store=place, hours=_left(hours, since=began), jobs=jobs, quiet=quiet
     )
     for sentence in sentences:
         say(sentence)
@@ -87,8 +104,38 @@ def compress(
     from understudy.cli.deploy import deliver
     from understudy.cli.run import run_raw
 
-    run_raw(dict(recipe), out=out, jobs=jobs, hours=hours, store=store, quiet=quiet)
+    run_raw(dict(recipe), out=out, jobs=jobs, hours=_left(hours, since=began), store=store, quiet=quiet)
     deliver(out, int8=int8, max_drop=max_drop)
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _left(hours: float | None, *, since: float) -> float | None:
+    """Of the hours, what is left; a little always is."""
+    if hours is None:
+        return None
+    return max(LEAST_SECONDS, hours * 3600 - (_now() - since)) / 3600
+
+
+def _pilots_beside(out: Path) -> Path:
+    """The folder for the plan and the pilots.
+
+    Raises:
+        BadInput: it or ``out`` cannot be a folder.
+    """
+    from understudy.report.run_folder import check_out
+
+    if out.name in ("", ".."):
+        raise BadInput(f"--out {out} has no name of its own; name a folder, such as runs/small.")
+    check_out(out, {}, force=True)
+    pilots = out.with_name(f"{out.name}-pilots")
+    if pilots.exists() and not pilots.is_dir():
+        raise BadInput(
+            f"{pilots} is a file, and compress keeps its plan and pilots there. Choose another --out."
+        )
+    return pilots
 
 
 def _data(place: str) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def export(
     from understudy.deploy.targets import TARGETS, check_target
 
     check_target(to, out)
-    if max_drop < 0:
-        raise BadInput(f"--max-drop is a number of points, 0 or more; got {max_drop:g}.")
+    check_int8(max_drop=max_drop, calibration=calibration)
     if int8 and (to != "onnx" or no_check):
         raise BadInput(
             f"--int8 goes with --to onnx and a check on real images, not with {_against(to, no_check)}."
@@ -72,6 +71,14 @@ def export(
         return
     wanted = Int8(max_drop=max_drop, calibration=calibration) if int8 else None
     proved(run, student, out, to=to, with_preprocessing=with_preprocessing, int8=wanted)
+
+
+def check_int8(*, max_drop: float = MAX_DROP, calibration: int = CALIBRATION) -> None:
+    """Raises BadInput where ``--max-drop`` or ``--calibration`` is none."""
+    if not 0 <= max_drop <= 100:
+        raise BadInput(f"--max-drop is a number of points of accuracy, 0 to 100; got {max_drop:g}.")
+    if calibration < 1:
+        raise BadInput(f"--calibration is a number of training images, 1 or more; got {calibration}.")
 
 
 def latency(
@@ -128,8 +135,14 @@ def proved(
     with_preprocessing: bool = False,
     int8: Int8 | None = None,
 ) -> None:
-    """Writes a student's file and proves it on the run's data; what lies in the run's folder is measured and reported."""
+    """Writes a student's file and proves it on the run's data; what lies in the run's folder is measured and reported.
+
+    Raises:
+        TooMuchLost: of accuracy in int8 after training, where the run made no student that was distilled as int8. What
+            could be written is written and reported.
+    """
     from understudy.deploy.export import export as write
+    from understudy.deploy.int8 import TooMuchLost
 
     dataset = data_of(run, student)
     split, part = proving(dataset)
@@ -141,23 +154,31 @@ def proved(
     accuracy, differing = exported.parity.file_accuracy, exported.parity.differing
     name = "float32" if to == "onnx" else f"float32, {to}"
     forms = [Form(name=name, path=out, accuracy=accuracy, differing=differing, **common)]
+    lost: TooMuchLost | None = None
     if int8 is not None:
-        found = to_int8(student, dataset, out, inside=with_preprocessing, how=int8)
-        score = found.score
-        forms.append(
-            Form(
-                name="int8 after training",
-                path=found.file.path,
-                accuracy=score.accuracy,
-                differing=score.differing,
-                **common,
+        try:
+            found = to_int8(student, dataset, out, inside=with_preprocessing, how=int8)
+            forms.append(
+                Form(
+                    name="int8 after training",
+                    path=found.file.path,
+                    accuracy=found.score.accuracy,
+                    differing=found.score.differing,
+                    **common,
+                )
             )
-        )
+        except TooMuchLost as error:
+            lost = error
         distilled = distilled_int8(run, student, dataset, out, inside=with_preprocessing)
         if distilled is not None:
             forms.append(distilled)
+            if lost is not None:
+                say(f"note: there is no int8 file after training: {lost}")
+                lost = None
     if out.resolve().is_relative_to(folder_of(run).resolve()):
         record(folder_of(run), student, dataset, forms)
+    if lost is not None:
+        raise lost
 
 
 def to_int8(student: Student, dataset: Dataset, path: Path, *, inside: bool, how: Int8) -> Int8Result:

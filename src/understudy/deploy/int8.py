@@ -20,7 +20,11 @@ MAX_DIFFERING = 5.0  # percent of images that it may classify otherwise than the
 MOST_FLOAT = 8  # layers that are left in float at most
 _BATCH = 64
 
-__all__ = ["MAX_DIFFERING", "MAX_DROP", "Int8Result", "Quantised", "int8_of", "quantised"]
+__all__ = ["MAX_DIFFERING", "MAX_DROP", "Int8Result", "Quantised", "TooMuchLost", "int8_of", "quantised"]
+
+
+class TooMuchLost(BadInput):
+    """No int8 file is good enough; the message has the best one's accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +93,18 @@ def int8_of(
             them, some hundred images: ``SplitImages``, a list, or one array. They are gone through more than once.
         validation_images: likewise, all of the validation set.
         labels: ``(images,)``, the class of each validation image, -1 for those without.
-        max_drop: in percentage points, 0 or more.
+        max_drop: in percentage points, 0 to 100.
         most_float: how many layers may stay in float; each costs one more quantisation and validation.
         weight_bits: see ``quantised``.
 
     Raises:
-        BadInput: no images, a ``max_drop`` below zero, or no file that is good enough with ``most_float`` layers in
-            float: the message has the best one's accuracy.
+        BadInput: no images, or a ``max_drop`` that is none.
+        TooMuchLost: no file is good enough with ``most_float`` layers in float.
         MissingExtra: onnx or onnxruntime are not installed.
         CannotWrite: no space or right to write.
     """
-    if max_drop < 0:
-        raise BadInput(f"max_drop is a number of percentage points, 0 or more, got {max_drop}")
+    if not 0 <= max_drop <= 100:
+        raise BadInput(f"max_drop is a number of percentage points, 0 to 100, got {max_drop}")
     done = False
     try:
         result, content = _searched(
@@ -171,7 +175,7 @@ def _searched(
                 ranking = layer_changes(float_onnx, trial, calibrated_on)
                 tries += keep_until(ranking, attempt, good, most=min(most_float, len(ranking) - 1))
             if not good(tries[-1].score):
-                raise BadInput(_too_much(tries, ranking, correct, max_drop))
+                raise TooMuchLost(_too_much(tries, ranking, correct, max_drop))
             content = trial.read_bytes()
     result = Int8Result(
         file=replace(made[-1], path=target),

@@ -48,7 +48,8 @@ def int8_beside(
         may_choose: ``split`` may decide which layers stay in float; not so where it is the test split.
 
     Raises:
-        BadInput: no images to calibrate on, or too much accuracy is lost; no file is left then.
+        BadInput: no images to calibrate on, or a number of them or of points that is none.
+        TooMuchLost: of accuracy; no file is left then.
         MissingExtra: onnx or onnxruntime are not installed.
         CannotWrite: no space or right to write.
     """
