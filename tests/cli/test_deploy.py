@@ -129,6 +129,10 @@ def test_rows_of_other_files_stay_and_those_of_another_student_go(
         assert understudy("export", "runs/a", "--to", *arguments) == 0
     rows = json.loads(Path("runs/a/deploy.json").read_text("utf-8"))["rows"]
     assert [row["form"] for row in rows] == ["float32", "float32, torch, with preprocessing"]
+    Path("runs/a/student.pt2").unlink()
+    assert understudy("export", "runs/a", "--to", "onnx") == 0
+    rows = json.loads(Path("runs/a/deploy.json").read_text("utf-8"))["rows"]
+    assert [row["form"] for row in rows] == ["float32"]
     card = json.loads(Path("runs/a/student.json").read_text("utf-8"))
     Path("runs/a/student.json").write_text(json.dumps({**card, "key": "of another one"}), "utf-8")
     assert understudy("export", "runs/a", "--to", "torch") == 0

@@ -42,7 +42,7 @@ class Form:
 def record(run: Path, student: Student, dataset: Dataset, forms: list[Form]) -> None:
     """Measures files of a run's student, adds them to its ``deploy.json`` and report, and shows all that are there.
 
-    Rows of other files stay, unless they are of another student or were measured on another machine.
+    Rows of other files stay, unless these are gone, of another student, or were measured on another machine.
     """
     from understudy.deploy.hardware import hardware
     from understudy.report.card import write_card
@@ -59,7 +59,8 @@ def record(run: Path, student: Student, dataset: Dataset, forms: list[Form]) -> 
     before = read_deploy(run, {"key": key})
     rows = [row_of(form, student, dataset, run) for form in forms]
     written = {row["file"] for row in rows}
-    older = [dict(row) for row in before.rows if before.machine == machine]
+    here = before.rows if before.machine == machine else ()
+    older = [dict(row) for row in here if (run / str(row.get("file"))).is_file()]
     rows = sorted([*rows, *(row for row in older if row.get("file") not in written)], key=_order)
     of = {"name": student.card.get("stage"), "seed": student.card.get("seed"), "key": key}
     said = {"version": VERSION, "student": {k: v for k, v in of.items() if v is not None}}
