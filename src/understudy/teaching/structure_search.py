@@ -228,8 +228,8 @@ def usual_strength(pull: float, *, rates: Iterable[float], momentum: float = 0.9
         rates: the learning rate of each step of the optimiser.
         momentum: of SGD.
 
-    >>> round(usual_strength(30.6, rates=[0.05] * 480), 3)
-    0.128
+    >>> round(usual_strength(30, rates=[0.05] * 480), 3)
+    0.125
     """
     return pull * (1 - momentum) / sum(rates)
 
