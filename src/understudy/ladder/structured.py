@@ -17,7 +17,7 @@ from understudy.training.settings import Training
 if TYPE_CHECKING:
     from understudy.structure.cost import Cost
 
-STRENGTHS = (0.3, 1.0)
+STRENGTHS = (1.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)

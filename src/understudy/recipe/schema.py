@@ -50,7 +50,7 @@ Assistants = (
     | Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=10)]
 )
 Cost = Annotated[str, Field(min_length=1, max_length=40)]
-STRENGTHS = (0.3, 1.0)  # as in understudy.ladder.structured, which needs torch
+STRENGTHS = (1.0, 2.0)  # as in understudy.ladder.structured, which needs torch
 
 
 class _Section(BaseModel):
