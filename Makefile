@@ -55,8 +55,9 @@ fmt: $(VENV)/.stamp-dev ## rewrite the sources as the formatter wants them
 fmt-check: $(VENV)/.stamp-dev ## say which files the formatter would change
 	@$(BIN)/ruff format --check .
 
-lint: $(VENV)/.stamp-dev ## ruff's rules
+lint: $(VENV)/.stamp-dev ## ruff's rules; the faults that `make mutants` plants have their place
 	@$(BIN)/ruff check .
+	@$(BIN)/python tools/mutants.py --check
 
 types: $(VENV)/.stamp-dev ## mypy, strict
 	@$(BIN)/mypy

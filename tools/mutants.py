@@ -156,9 +156,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "teaching/balanced.py",
         "teaching/test_balanced.py",
         faults={
-            "deferred one epoch longer": ("step.epoch < self.first_epoch", "step.epoch <= self.first_epoch"),
+            "deferred one epoch longer": ("if epoch < self.first_epoch", "if epoch <= self.first_epoch"),
             "the un-normalised form is the other one": ('if self.form == "unnormalised":', "if False:"),
-            "the key forgets when it begins": ('"defer": self.defer, ', ""),
+            "the key forgets when it begins": (', "defer": self.defer}', "}"),
             "images without a label count for a class": ("labels[labels >= 0]", "labels.clip(min=0)"),
         },
     ),
@@ -169,8 +169,8 @@ MUTANTS: tuple[Mutant, ...] = (
         faults={
             "a peer learns from its own mean": ("for r in range(1, peers)", "for r in range(peers - 1)"),
             "the mean over all peers": ("1 / (peers - 1)", "1 / peers"),
-            "the ramp divides by its weight": ("epoch / length) ** 2", "epoch / weight) ** 2"),
-            "the ramp begins at its end": ("if epoch >= length:", "if epoch <= length:"),
+            "the ramp divides by its weight": ("weight if by_weight else length)", "length if by_weight else weight)"),
+            "the ramp begins at its end": ("else epoch >= length)", "else epoch <= length)"),
             "the mean of the first step is not the network": ("min(1 - 1 / step, most)", "most"),
         },
     ),

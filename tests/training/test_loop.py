@@ -172,6 +172,18 @@ class Nothing(Method):
         return {"total": 0.0 * step.student(step.batch).sum()}
 
 
+def trained_a_step_at_a_time(stage_dir: Path, *positional: Any, **named: Any) -> Trained:
+    """As ``trained``, stopped after every step of the optimiser and gone on with, at least five times."""
+    for attempt in range(30):
+        try:
+            done = trained(stage_dir, *positional, stop=Stop(1), **named)
+        except Interrupted:
+            continue
+        assert attempt >= 5
+        return done
+    raise AssertionError("it does not come to an end")
+
+
 class Stop:
     """Says stop from the ``count``-th time on that it is asked."""
 
@@ -915,13 +927,7 @@ def test_a_training_that_is_stopped_after_every_step_ends_with_the_same_bits_and
 ) -> None:
     said = RESUMED[case]
     whole = trained(tmp_path / "whole", **said)
-    for _attempt in range(30):
-        try:
-            parts = trained(tmp_path / "parts", stop=Stop(1), **said)
-            break
-        except Interrupted:
-            continue
-    assert _attempt >= 5
+    parts = trained_a_step_at_a_time(tmp_path / "parts", **said)
     assert same_tensors(weights(parts), weights(whole))
     assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
     assert (parts.steps, parts.skipped, parts.metrics) == (whole.steps, whole.skipped, whole.metrics)

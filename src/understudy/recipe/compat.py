@@ -23,7 +23,7 @@ _OFFICIAL_TRAINING = {
     "nesterov": False,
     "weight_decay": 1e-4,
 }
-_OFFICIAL: dict[str, dict[str, Any]] = {
+OFFICIAL: dict[str, dict[str, Any]] = {
     "takd": {
         "data": _CIFAR100_STATISTICS,
         "teaching": {"kl_reduction": "mean_over_classes"},
@@ -130,7 +130,7 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
             f"compat is {cut(str(compat))}; it can be {listed(get_args(Compat))}."
             f"{suggestion(str(compat), get_args(Compat))}"
         )
-    official = _OFFICIAL[compat]
+    official = OFFICIAL[compat]
     said_of_training = whole.get("training")
     by_recipe = set(said_of_training) if isinstance(said_of_training, dict) else set()
     for section in ("data", "teaching", "training"):

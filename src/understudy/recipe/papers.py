@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from understudy.errors import BadInput, listed, suggestion
+from understudy.recipe.compat import OFFICIAL
 
 Mark = Literal["author", "quoted", "computed", "unverified"]
 MARKS: dict[Mark, str] = {
@@ -176,20 +177,8 @@ def _pcl(data: str, network: str) -> Paper:
     )
 
 
-_BKD_TRAINING = {
-    "epochs": 200,
-    "batch_size": 128,
-    "momentum": 0.9,
-    "nesterov": False,
-    "schedule": "step",
-    "milestones": [0.8, 0.9],
-    "gamma": 0.01,
-    "warmup": 5.0,
-}
-
-
 def _bkd(data: str, *, imbalance: int, error: float) -> Paper:
-    alone = {**_BKD_TRAINING, "lr": 0.1, "weight_decay": 2e-4}
+    official = OFFICIAL["bkd"]
     defer = 0.8 if data == "cifar10" else 0.0
     return Paper(
         name=f"bkd-{data}-{imbalance}",
@@ -197,16 +186,21 @@ def _bkd(data: str, *, imbalance: int, error: float) -> Paper:
         data=data,
         recipe={
             "views": dict(_MIRRORED),
-            "mean": _CIFAR10["mean"],
-            "std": [0.2023, 0.1994, 0.2010],
+            **official["data"],
             "long_tail": {"imbalance": imbalance, "profile": "exp"},
             "validation": 0,
             "ladder": {"shape": "direct"},
-            "models": {"teacher": {"name": "resnet-32", "training": alone}, "student": "resnet-32"},
+            "models": {
+                "teacher": {
+                    "name": "resnet-32",
+                    "training": {**official["training"], **official["untaught"]},
+                },
+                "student": "resnet-32",
+            },
             # CE + KD at a rate of 0.1 and decay of 2e-4 is half of both at twice the rate and half the decay. The control
             # balanced_labels, which has no half, would train at a rate that nobody published.
             "teaching": {"temperature": 2.0, "soft_weight": 0.5, "balance": {"beta": 0.9999, "defer": defer}},
-            "training": {**_BKD_TRAINING, "lr": 0.2, "weight_decay": 1e-4},
+            "training": official["training"],
             "controls": ["direct"],
             "seeds": [0],
         },
@@ -440,8 +434,7 @@ def _all() -> tuple[Paper, ...]:
             data="cifar100",
             recipe={
                 "views": dict(_MIRRORED),
-                "mean": [0.4914, 0.4824, 0.4467],
-                "std": [0.2471, 0.2435, 0.2616],
+                **OFFICIAL["srm"]["data"],
                 "ladder": {"shape": "direct"},
                 "models": {"teacher": "densenet-121", "student": {"name": "allcnn", "width": 0.66}},
                 "teaching": {
@@ -451,27 +444,13 @@ def _all() -> tuple[Paper, ...]:
                         "layers": {"stage1": "transition1", "stage2": "transition2", "stage4": "block4"},
                         "atoms": 2.0,
                         "sparsity": 0.02,
-                        "epochs": 160,
-                        "dictionary_epochs": 100,
-                        "training": {"batch_size": 384, "milestones": [0.1875, 0.8125]},
-                        "dictionary_training": {
-                            "batch_size": 512,
-                            "schedule": "step",
-                            "milestones": [0.1, 0.7],
+                        **{
+                            key: OFFICIAL["srm"]["parts"]["sparse_codes"][key]
+                            for key in ("epochs", "training", "dictionary_epochs", "dictionary_training")
                         },
                     },
                 },
-                "training": {
-                    "epochs": 200,
-                    "batch_size": 128,
-                    "optimizer": "adamw",
-                    "nesterov": False,
-                    "lr": 1e-3,
-                    "weight_decay": 1e-4,
-                    "schedule": "step",
-                    "milestones": [0.15, 0.65],
-                    "gamma": 0.1,
-                },
+                "training": OFFICIAL["srm"]["training"],
                 "controls": ["scratch", "direct", "hints"],
                 "seeds": [0, 1, 2],
             },

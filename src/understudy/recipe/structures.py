@@ -113,7 +113,7 @@ def _usual(recipe: Recipe, network: Network, dataset: Dataset, limits: Limits, *
 
     from understudy.structure.blocks import check_blocks
     from understudy.teaching.structure_search import needed_pull, usual_strength
-    from understudy.training.schedules import factor
+    from understudy.training.schedules import factor_of
 
     with torch.random.fork_rng(devices=[]):
         model = network.build(dataset)
@@ -131,19 +131,10 @@ def _usual(recipe: Recipe, network: Network, dataset: Dataset, limits: Limits, *
         )
     except BadInput as error:
         raise BadInput(f"structure: {error}") from error
-    a_epoch = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
-    steps = training.epochs * a_epoch
+    an_epoch = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
     rates = (
-        training.lr
-        * factor(
-            training.schedule,
-            step=step,
-            steps=steps,
-            warmup_steps=round(training.warmup * a_epoch),
-            milestones=training.milestones,
-            gamma=training.gamma,
-        )
-        for step in range(steps)
+        training.lr * factor_of(training, step=step, steps_an_epoch=an_epoch)
+        for step in range(training.epochs * an_epoch)
     )
     return float(f"{usual_strength(pull, rates=rates, momentum=training.momentum):.4g}")
 

@@ -29,7 +29,39 @@ FORMS = ("renormalised", "unnormalised")
 
 
 @dataclass(kw_only=True)
-class BalancedTargets(SoftTargets):
+class _ByRarity(SoftTargets):
+    """Soft targets that know how rare each class is, and from which epoch on that counts."""
+
+    beta: float = 0.9999
+    defer: float = 0.0
+    class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
+    first_epoch: int = field(default=0, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_beta(self.beta)
+        check_defer(self.defer)
+
+    def definition(self, *, teachers: int) -> dict[str, Any]:
+        known = super().definition(teachers=teachers)
+        if self.beta == 0 or self.defer == 1:
+            return {**known, "name": SoftTargets.name}
+        return {**known, "beta": self.beta, "defer": self.defer}
+
+    def begin(self, beginning: Beginning) -> None:
+        self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
+        self.first_epoch = round(self.defer * beginning.epochs)
+
+    def weights_in(self, epoch: int) -> Tensor | None:
+        """Weight of each class ``(classes,)`` with mean 1; None where all count the same in ``epoch``."""
+        if epoch < self.first_epoch or self.beta == 0:
+            return None
+        assert self.class_weights is not None, "the method has not begun"
+        return self.class_weights
+
+
+@dataclass(kw_only=True)
+class BalancedTargets(_ByRarity):
     """Soft targets in which each class counts by how rarely it is seen (BKD); the hard term stays as it is.
 
     For class counts n_c of the training split and teacher probabilities p at temperature T::
@@ -60,34 +92,22 @@ class BalancedTargets(SoftTargets):
 
     name = "balanced_targets"
 
-    beta: float = 0.9999
-    defer: float = 0.0
     form: Literal["renormalised", "unnormalised"] = "renormalised"
-    class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
-    first_epoch: int = field(default=0, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_beta(self.beta)
-        check_defer(self.defer)
         if self.form not in FORMS:
             raise BadInput(f"balance.form {self.form!r} is none of {', '.join(FORMS)}.")
 
     def definition(self, *, teachers: int) -> dict[str, Any]:
         known = super().definition(teachers=teachers)
-        if self.beta == 0 or self.defer == 1:
-            return {**known, "name": SoftTargets.name}
-        return {**known, "beta": self.beta, "defer": self.defer, "form": self.form}
-
-    def begin(self, beginning: Beginning) -> None:
-        self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
-        self.first_epoch = round(self.defer * beginning.epochs)
+        return {**known, "form": self.form} if "beta" in known else known
 
     def soft_terms(self, output: Tensor, teachers: Tensor, weights: Tensor, step: Step) -> Tensor:
-        if step.epoch < self.first_epoch or self.beta == 0:
+        class_weights = self.weights_in(step.epoch)
+        if class_weights is None:
             return super().soft_terms(output, teachers, weights, step)
-        assert self.class_weights is not None, "the method has not begun"
-        rare = self.class_weights.to(output.device, non_blocking=True)
+        rare = class_weights.to(output.device, non_blocking=True)
         targets = balanced_logits(teachers, rare, self.temperature)
         if self.form == "unnormalised":
             factors = unnormalised_factor(teachers, rare, self.temperature)
@@ -100,7 +120,7 @@ class BalancedTargets(SoftTargets):
 
 
 @dataclass(kw_only=True)
-class BalancedHardTerm(SoftTargets):
+class BalancedHardTerm(_ByRarity):
     """Soft targets as they are, and a hard term in which each label weighs as its class is rare.
 
     That is what the official code of BKD computes where it is asked for plain distillation, with which it compares: it
@@ -116,35 +136,16 @@ class BalancedHardTerm(SoftTargets):
 
     name = "soft_targets_balanced_labels"
 
-    beta: float = 0.9999
-    defer: float = 0.0
-    class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
-    first_epoch: int = field(default=0, init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_beta(self.beta)
-        check_defer(self.defer)
-
-    def definition(self, *, teachers: int) -> dict[str, Any]:
-        known = super().definition(teachers=teachers)
-        if self.beta == 0 or self.defer == 1:
-            return {**known, "name": SoftTargets.name}
-        return {**known, "beta": self.beta, "defer": self.defer}
-
-    def begin(self, beginning: Beginning) -> None:
-        self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
-        self.first_epoch = round(self.defer * beginning.epochs)
-
     def loss(self, step: Step) -> dict[str, Tensor]:
-        if step.epoch < self.first_epoch or self.beta == 0:
+        class_weights = self.weights_in(step.epoch)
+        if class_weights is None:
             return super().loss(step)
-        return super().loss(replace(step, hard_loss=self._hard_loss))
 
-    def _hard_loss(self, output: Tensor, batch: Batch) -> Tensor:
-        assert self.class_weights is not None, "the method has not begun"
-        hard = _balanced_hard_loss(output, batch, self.class_weights)
-        return 0.0 * output.sum() if hard is None else hard
+        def hard_loss(output: Tensor, batch: Batch) -> Tensor:
+            hard = _balanced_hard_loss(output, batch, class_weights)
+            return 0.0 * output.sum() if hard is None else hard
+
+        return super().loss(replace(step, hard_loss=hard_loss))
 
 
 @dataclass(kw_only=True)

@@ -30,7 +30,7 @@ from understudy.training.keeping import Kept, Position
 from understudy.training.lesson import Lesson, MovingAverage
 from understudy.training.optimizers import build_optimizer
 from understudy.training.resident import resident
-from understudy.training.schedules import factor
+from understudy.training.schedules import factor_of
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
 from understudy.training.student import Student
@@ -159,7 +159,6 @@ def fit(
     usual = partial(sampled_order, labels, training.batch_size, seed=seed, sampling=training.sampling)
     batches_an_epoch = len(usual(epoch=0))
     steps_an_epoch = math.ceil(batches_an_epoch / training.accumulate)
-    steps = steps_an_epoch * training.epochs
     clock = Clock(at, batches=batches_an_epoch * training.epochs)
     validation: dict[str, float] = {}
 
@@ -204,14 +203,7 @@ def fit(
                 at.batch += 1
                 at.number += 1
                 if at.batch % training.accumulate == 0 or at.batch == batches_an_epoch:
-                    rate = factor(
-                        training.schedule,
-                        step=at.step,
-                        steps=steps,
-                        warmup_steps=round(training.warmup * steps_an_epoch),
-                        milestones=training.milestones,
-                        gamma=training.gamma,
-                    )
+                    rate = factor_of(training, step=at.step, steps_an_epoch=steps_an_epoch)
                     lesson.move(step, rate=rate)
                     at.step += 1
                     # Only between steps of the optimiser: gradients are not part of a checkpoint.

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from understudy.training.settings import Training
 
 RISE = 0.3  # share of one_cycle's steps in which the rate rises
 START = 25.0  # one_cycle begins at lr / START
 END = 1e4  # and ends at lr / END
+
+
+def factor_of(training: Training, *, step: int, steps_an_epoch: int) -> float:
+    """What ``training.lr`` is multiplied with in ``step`` (0 .. epochs * steps_an_epoch - 1); see ``factor``."""
+    return factor(
+        training.schedule,
+        step=step,
+        steps=training.epochs * steps_an_epoch,
+        warmup_steps=round(training.warmup * steps_an_epoch),
+        milestones=training.milestones,
+        gamma=training.gamma,
+    )
 
 
 def factor(
