@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import math
 import os
 import re
 import shutil
@@ -627,6 +628,9 @@ def test_the_result_has_the_form_that_is_documented(finished: Path) -> None:
     assert found["delivered"].keys() == {"name", "seed", "key"}
     assert all(has(stage, STAGE) for stage in found["stages"])
     assert all(has(row, SUMMARY) for row in found["summary"])
+    for stage in found["stages"]:
+        assert stage["analysis"]["entropy"]["temperature"] == 4
+        assert 0 < stage["analysis"]["entropy"]["nats"] < math.log(3)
     assert [(stage["name"], stage["seed"]) for stage in found["stages"]] == [
         *((name, 0) for name in ARMS),
         *((name, 1) for name in ARMS[2:]),

@@ -132,6 +132,7 @@ def test_a_plan_is_gone_on_with_for_an_equal_wish_only(here: Path, monkeypatch: 
     other = json.loads(whole)
     other["plan"]["recipe"] = {"models": 5}
     for damaged in (
+        whole.replace(plan.dataset.fingerprint, "of fewer images", 1),
         whole[:-40],
         "[]",
         whole.replace('"epochs": 270,', '"epochs": "x",', 1),

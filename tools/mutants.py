@@ -169,7 +169,10 @@ MUTANTS: tuple[Mutant, ...] = (
         faults={
             "a peer learns from its own mean": ("for r in range(1, peers)", "for r in range(peers - 1)"),
             "the mean over all peers": ("1 / (peers - 1)", "1 / peers"),
-            "the ramp divides by its weight": ("weight if by_weight else length)", "length if by_weight else weight)"),
+            "the ramp divides by its weight": (
+                "weight if by_weight else length)",
+                "length if by_weight else weight)",
+            ),
             "the ramp begins at its end": ("else epoch >= length)", "else epoch <= length)"),
             "the mean of the first step is not the network": ("min(1 - 1 / step, most)", "most"),
         },

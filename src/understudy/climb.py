@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.callbacks import Callback, Caller, OnError, check_callbacks, together
 from understudy.errors import BadInput, Interrupted, StageFailed, listed, suggestion
-from understudy.ladder.graph import Job, Ladder, Repeat, warnings
+from understudy.ladder.graph import Job, Ladder, Repeat, temperature_of, warnings
 from understudy.ladder.networks import rebuilt
 from understudy.ladder.planning import planned
 from understudy.ladder.runner import Outcome, Watcher
@@ -125,7 +125,7 @@ def _made(
 ) -> tuple[list[Outcome], dict[str, Any]]:
     """The one way to climb, for the command and for programs: outcomes, and the content of ``result.json``."""
     device = next((job.stage.training.device for job in what.jobs if job.stage.training), "cpu")
-    analyst = Analyst(store, what.dataset)
+    analyst = Analyst(store, what.dataset, temperature=temperature_of(what.jobs))
     so_far = {job.key: Outcome(job=job) for job in what.jobs}
 
     def written(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ HELD_BACK = 0.15  # of the hours, for what a forecast misses, the exported file 
 WAYPOINTS = (0.25, 0.5, 0.75)  # candidates for the assistant, between teacher and student in ratios of cost
 MOST_CANDIDATES = 4
 LONG_FORECAST = 11  # epochs of the second forecast, beside one of 1: the difference is the price of ten
-PLAN_FILE, PLAN_VERSION = "plan.json", 1
+PLAN_FILE, PLAN_VERSION = "plan.json", 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +167,12 @@ def keep_plan(file: Path, wish: Wish, plan: Plan) -> None:
         "reasons": list(plan.reasons),
         "recipe": plan.recipe,
     }
-    write_json(file, {"version": PLAN_VERSION, "wish": _plain(wish), "plan": decided})
+    known = {"version": PLAN_VERSION, "wish": _plain(wish), "data": plan.dataset.fingerprint}
+    write_json(file, {**known, "plan": decided})
 
 
 def kept_plan(file: Path, wish: Wish) -> Plan | None:
-    """The plan that was kept for an equal wish; None where there is none, or one of another wish, or a damaged one.
+    """The plan that was kept for an equal wish and the same data; None where there is none, or a damaged one.
 
     Raises:
         BadInput: the data are not there any more.
@@ -200,9 +201,12 @@ def kept_plan(file: Path, wish: Wish) -> Plan | None:
             return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadInput):
         return None
+    dataset = dataset_of(recipe)
+    if said.get("data") != dataset.fingerprint:
+        return None
     return Plan(
         recipe=decided["recipe"],
-        dataset=dataset_of(recipe),
+        dataset=dataset,
         epochs=epochs,
         pilot_epochs=pilot_epochs,
         seconds=seconds,

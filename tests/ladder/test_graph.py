@@ -33,10 +33,11 @@ from understudy.data import Dataset
 from understudy.data.views import ViewPolicy, Views
 from understudy.errors import BadInput
 from understudy.ladder import Ladder, Network, Stage, shapes
-from understudy.ladder.graph import in_order, jobs, seed_of, unique, warnings
+from understudy.ladder.graph import in_order, jobs, seed_of, temperature_of, unique, warnings
 from understudy.recipe import check, read_text
 from understudy.recipe.building import build
 from understudy.teaching import Labels, Method, SoftTargets, Step, Stochastic
+from understudy.teaching.curriculum import Curriculum
 from understudy.training import Training
 from understudy.training.signals import Signals
 
@@ -703,3 +704,15 @@ def test_jobs_of_one_key_are_one_and_the_first_stands_for_them(dataset: Dataset)
     assert [job.name for job in made] == ["a", "b", "same as b"]
     assert made[1].key == made[2].key
     assert [job.name for job in unique(made).values()] == ["a", "b"]
+
+
+def test_the_temperature_is_that_of_the_first_stage_with_soft_targets_whatever_is_around_them(
+    dataset: Dataset,
+) -> None:
+    inside = Curriculum(method=SoftTargets(temperature=3.0))
+    hot = stage("hot", "teacher", method=SoftTargets(temperature=9.0))
+    assert temperature_of(jobs_of([stage("teacher")], dataset)) is None
+    assert (
+        temperature_of(jobs_of([stage("teacher"), stage("a", "teacher", method=inside), hot], dataset)) == 3.0
+    )
+    assert temperature_of(jobs_of([stage("teacher"), hot], dataset)) == 9.0

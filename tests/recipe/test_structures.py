@@ -279,6 +279,7 @@ def test_the_command_leaves_a_student_that_says_its_structure(
         ({"structure": {"blocks": {"stagge2": 2.0}}}, r"structure.blocks: the network has no block 'stagge2'.*stage2"),
         ({"structure": {"strengths": [1.0, 1.0]}}, r"structure.strengths has a number twice"),
         ({"structure": {"training": {"lr": -1}}}, r"structure.training.lr is a number in"),
+        ({"structure": {"training": {"optimizer": "adamw"}}}, r"a search trains by sgd, .* is adamw"),
         ({"models": {"student": "resnet-8"}}, r"models.teacher is missing"),
         (
             {"models": {"teacher": "resnet-8", "assistants": ["resnet-8"]}},

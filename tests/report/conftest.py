@@ -226,6 +226,7 @@ def _told(result: dict[str, Any], *, classes: int = 3, examples: int = 3, size: 
         worst = min(range(classes), key=per_class.__getitem__)
         stage["analysis"] = {
             "ece": 0.05 + stage["seed"] / 1000,
+            "entropy": {"temperature": 4.0, "nats": 1.0 + stage["seed"] / 10},
             "per_class": per_class,
             "worst_class": [worst, per_class[worst]],
             "teachers": {

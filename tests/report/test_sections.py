@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,19 @@ def test_one_seed_has_no_deviation(made_up: Results, told: Results) -> None:
     calibrated = {row.name: row for row in sections.calibration(told(made_up()))}
     assert calibrated["dense"].std is not None
     assert calibrated["teacher"].std is None
+
+
+def test_entropy_of_soft_targets_is_the_mean_over_seeds_and_left_out_where_there_is_none(
+    made_up: Results, told: Results
+) -> None:
+    result = told(made_up())
+    rows = {row.name: row for row in sections.calibration(result)}
+    assert rows["dense"].entropy == pytest.approx(1.1)  # the mean of 1.0, 1.1 and 1.2
+    assert sections.entropy_scale(result) == (4.0, pytest.approx(math.log(result["data"]["classes"])))
+    for stage in result["stages"]:
+        stage["analysis"]["entropy"] = None
+    assert {row.entropy for row in sections.calibration(result)} == {None}
+    assert sections.entropy_scale(result) is None
 
 
 def test_classes_that_lost_most_come_first(made_up: Results, told: Results) -> None:

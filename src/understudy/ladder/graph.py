@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder.stage import Stage
 from understudy.store.keys import key_of
+from understudy.teaching.around import innermost
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -408,6 +409,16 @@ def warnings(all_jobs: Sequence[Job]) -> list[str]:
                     f"{job.cost.multiply_adds / 1e6:.2f} MMAC)."
                 ] = None
     return list(said)
+
+
+def temperature_of(all_jobs: Sequence[Job]) -> float | None:
+    """Of the soft targets that the first of the stages is taught by that has any; None where none has."""
+    for job in all_jobs:
+        if job.teachers and job.stage.method is not None:
+            temperature = getattr(innermost(job.stage.method), "temperature", None)
+            if temperature is not None:
+                return float(temperature)
+    return None
 
 
 def unique(all_jobs: Sequence[Job]) -> dict[str, Job]:

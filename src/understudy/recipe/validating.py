@@ -25,13 +25,23 @@ def training_of(recipe: Recipe, model: Model, path: str) -> Training:
 
 
 def structure_training_of(recipe: Recipe) -> Training:
-    """The recipe's training with what differs in a search for a structure: at a constant rate unless said."""
+    """The recipe's training with what differs in a search for a structure: at a constant rate unless said.
+
+    Raises:
+        BadInput: what a training cannot be, or not by SGD. AdamW divides a gradient by its own size, so that what a channel
+            costs would no longer decide how fast it falls, and the usual strength would mean nothing.
+    """
     assert recipe.structure is not None
     own = {"schedule": "constant", **recipe.structure.training}
     if recipe.structure.epochs is not None:
         own["epochs"] = recipe.structure.epochs
     merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
     training: Training = validated(Training, merged, "structure.training.")
+    if training.optimizer != "sgd":
+        raise BadInput(
+            f"structure: a search trains by sgd, and training.optimizer is {training.optimizer}, which takes from channels "
+            "alike whatever they cost. Set structure.training: {optimizer: sgd, lr: 0.05}; all else may stay"
+        )
     return training
 
 

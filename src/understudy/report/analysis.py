@@ -28,16 +28,18 @@ class Analyst:
     Args:
         store: holds outputs and logs.
         dataset: its test images and class count.
+        temperature: of the soft targets; None where nothing is taught by them.
     """
 
-    def __init__(self, store: Store, dataset: Dataset) -> None:
-        self.store, self.dataset = store, dataset
+    def __init__(self, store: Store, dataset: Dataset, *, temperature: float | None = None) -> None:
+        self.store, self.dataset, self.temperature = store, dataset, temperature
         self.seen: dict[str, dict[str, Any]] = {}
 
     def of(self, outcome: Outcome) -> dict[str, Any]:
         """Of one outcome: ``analysis``, ``warnings``, ``curve`` as in ``result.json``; empty where it is not finished.
 
-        ``analysis`` has ``ece``, ``per_class`` (test accuracy of each class, None where it has no image),
+        ``analysis`` has ``ece``, ``entropy`` (``temperature`` of the soft targets, and the mean of ``nats`` that this
+        model's answers have at it: what they say, or would say, to a student beside the class), ``per_class`` (test accuracy of each class, None where it has no image),
         ``worst_class`` (number and accuracy) and ``teachers``, by name: ``agreement`` (share of test images with the
         same answer), ``lost`` (test images that the teacher gets right and this model wrong), ``gained`` (the other
         way round), ``p`` (McNemar's exact test of the two), ``error_overlap`` (share of the teacher's errors that this
@@ -55,7 +57,7 @@ class Analyst:
         return self.seen[key]
 
     def _analysis(self, outcome: Outcome, result: Result) -> dict[str, Any]:
-        from understudy.tasks.calibration import expected_calibration_error
+        from understudy.tasks.calibration import entropy_of_targets, expected_calibration_error
         from understudy.tasks.comparison import per_class_accuracy, worst_class
 
         try:
@@ -69,8 +71,13 @@ class Analyst:
         classes = len(self.dataset.class_names)
         per_class = per_class_accuracy(test, labels, classes=classes).tolist()
         worst = worst_class(test, labels, classes=classes)
+        entropy = None
+        if self.temperature is not None:
+            nats = entropy_of_targets(test, self.temperature).mean().item()
+            entropy = {"temperature": self.temperature, "nats": nats}
         return {
             "ece": expected_calibration_error(test, labels),
+            "entropy": entropy,
             "per_class": [None if value != value else value for value in per_class],
             "worst_class": None if worst is None else list(worst),
             "teachers": {name: _against(outputs["test"], test, labels) for name, outputs in theirs.items()},

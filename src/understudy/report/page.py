@@ -71,6 +71,7 @@ def render(
         "classes": sections.classes(result),
         "examples": sections.examples(result),
         "calibration": sections.calibration(result),
+        "entropy": sections.entropy_scale(result),
     }
     return filled(
         "page.html.jinja",

@@ -67,10 +67,18 @@ class OfTeacher(TypedDict):
     error_overlap: NotRequired[float | None]
 
 
+class Entropy(TypedDict):
+    """How much a stage's answers say beside the class: the mean entropy of the soft targets that they make."""
+
+    temperature: float
+    nats: float
+
+
 class Analysis(TypedDict):
     """What the kept outputs of a stage say; ``worst_class`` is a class number and its accuracy."""
 
     ece: NotRequired[float | None]
+    entropy: NotRequired[Entropy | None]
     per_class: NotRequired[list[float | None]]
     worst_class: NotRequired[list[float] | None]
     teachers: NotRequired[dict[str, OfTeacher]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,12 +71,17 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A stage over its seeds; ``ece`` and ``accuracy`` (of the worst class) are fractions."""
+    """A stage over its seeds; ``ece`` and ``accuracy`` (of the worst class) are fractions.
+
+    ``entropy`` is in nats, of its answers as soft targets at ``temperature``; both None where nobody is taught by such.
+    """
 
     name: str
     n: int
     ece: float
     std: float | None
+    entropy: float | None
+    temperature: float | None
     worst: str
     accuracy: float | None
 
@@ -201,6 +207,7 @@ def calibration(result: Mapping[str, Any]) -> list[Calibration]:
         if not errors:
             continue
         mean, std = _mean_std(errors)
+        entropies = [one["entropy"] for one in found if one.get("entropy")]
         by_class = {
             number: statistics.fmean(values)
             for number in range(max(len(one.get("per_class") or []) for one in found))
@@ -215,11 +222,21 @@ def calibration(result: Mapping[str, Any]) -> list[Calibration]:
                 n=len(errors),
                 ece=mean,
                 std=std,
+                entropy=_mean([one["nats"] for one in entropies]),
+                temperature=entropies[0]["temperature"] if entropies else None,
                 worst="" if worst is None else class_name(result, worst),
                 accuracy=None if worst is None else by_class[worst],
             )
         )
     return rows
+
+
+def entropy_scale(result: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Temperature of the entropies in ``calibration``, and the largest that there can be; None where there are none."""
+    for row in calibration(result):
+        if row.temperature is not None:
+            return row.temperature, math.log(result["data"]["classes"])
+    return None
 
 
 def warnings(result: Mapping[str, Any]) -> list[Warned]:
