@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 GROUND = {
     "errors": "what can go wrong, for every room",
+    "processes": "how processes are started, for every room that needs some",
     "randomness": "named random streams, for every room",
 }
 

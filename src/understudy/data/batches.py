@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as LoaderDataset
 
+from understudy import processes
 from understudy.data.views import View, apply_view, draw_mixing, mix
 from understudy.errors import BadInput, UnderstudyError
 from understudy.randomness import numpy_stream
@@ -196,8 +197,8 @@ def batches(
         orders: one ``(batch,)`` array of positions for each batch, as from ``epoch_order``.
         workers: processes that fetch and make whole batches ahead of time; 0 makes them here. Images in memory
             are always made here: fetching and augmenting them takes a few microseconds each, less than sending
-            them from another process. Workers are started by each call, which takes some seconds, so one call
-            should cover a whole pass.
+            them from another process. Workers are started by each call, so one call should cover a whole pass; the
+            first call takes some seconds more.
 
     Raises:
         BadInput: ``workers`` is not a whole number from 0 up. What goes wrong in a worker, such as a damaged file,
@@ -243,8 +244,9 @@ def _from_workers(
         collate_fn=_as_it_is,
         num_workers=workers,
         prefetch_factor=2,
-        # a forked child may inherit locks of threads that it does not have
-        multiprocessing_context="spawn",
+        multiprocessing_context=processes.context(),
+        # torch's own watch is for the process that they were forked from
+        worker_init_fn=processes.end_with_parent,
         # The workers' base seed is drawn from this. Without it torch's global generator would be advanced; the
         # seeds themselves play no part in a view.
         generator=torch.Generator(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from understudy import processes
 from understudy.errors import BadInput, Damaged, Interrupted, UnderstudyError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Here:
         return
 
 
-def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Dataset, parent: int) -> None:
+def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Dataset) -> None:
     """A worker process: makes the jobs that come through ``pipe`` until it is closed."""
     from understudy.training.memory import keep_pages
 
@@ -170,7 +170,8 @@ def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Datas
     signal.signal(signal.SIGTERM, halt)
 
     def stopping() -> bool:
-        return stop.value or os.getppid() != parent  # the parent was killed: keep a checkpoint and end
+        # without a parent, which was killed, it keeps a checkpoint and ends
+        return stop.value or not processes.parent_is_alive()
 
     def tell(event: Event) -> None:
         try:
@@ -229,7 +230,7 @@ class Processes:
         dataset: Dataset,
         stop: Callable[[], bool],
     ) -> None:
-        self.context = multiprocessing.get_context("spawn")
+        self.context = processes.context()
         self.count, self.store, self.dataset, self.stop = count, store, dataset, stop
         # Without a lock: a process that is killed while it holds one would stop all others for ever.
         self.halt = self.context.RawValue(ctypes.c_bool, False)
@@ -264,7 +265,7 @@ class Processes:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_work,
-            args=(theirs, self.halt, self.running, self.store, self.dataset, os.getpid()),
+            args=(theirs, self.halt, self.running, self.store, self.dataset),
             daemon=False,
         )
         process.start()
