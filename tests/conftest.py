@@ -4,4 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tests.forked import one_server
+
 torch.set_num_threads(1)
+one_server()

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from understudy import processes
+
 LOADED = (
-    "torch",
     "yaml",
     "pydantic",
     "understudy.cli",
@@ -25,10 +27,12 @@ LOADED = (
 
 
 @cache
-def _forks() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LOADED, __name__])
-    return context
+def one_server() -> Any:
+    """The server of the package's own processes, which loads for the tests what they need as well."""
+    server = processes.context()
+    assert isinstance(server, ForkServerContext)
+    server.set_forkserver_preload([*processes.LOADED, *LOADED, __name__])
+    return server
 
 
 class Forked:
@@ -41,7 +45,7 @@ class Forked:
     def __init__(self, function: Callable[..., None], *given: Any) -> None:
         self.marks, theirs = multiprocessing.Pipe(duplex=False)
         orders, self.orders = multiprocessing.Pipe(duplex=False)
-        self.process = _forks().Process(target=_child, args=(function, given, orders, theirs))
+        self.process = one_server().Process(target=_child, args=(function, given, orders, theirs))
         self.process.start()
         theirs.close()
         orders.close()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_a_process_that_nobody_asked_for_has_no_parent_to_end_with() -> None:
 def test_there_is_one_way_to_start_them() -> None:
     assert processes.context() is processes.context()
     assert processes.context().get_start_method() == "forkserver"
+
+
+def test_where_the_path_of_a_socket_would_be_too_long_each_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "long/" * 20)
+    assert processes.context.__wrapped__().get_start_method() == "spawn"
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert processes.context.__wrapped__().get_start_method() == "forkserver"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

@@ -8,22 +8,26 @@ import threading
 from functools import cache
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from tempfile import gettempdir
 
 # what workers need and is slow to import; it is imported once, in the server, which computes nothing itself
-_LOADED = ("torch", "understudy.data.batches", "understudy.training.loop")
+LOADED = ("torch", "understudy.data.batches", "understudy.training.loop")
+
+LONGEST = 64  # characters of the temporary folder's path: a socket's may have 104, and its name takes some
 
 
 @cache
 def context() -> ForkServerContext | SpawnContext:
     """How to start processes: by Python's fork server where there is one, else each anew.
 
-    Not by a fork of this process: a child may inherit locks of threads that it does not have. The server is started with
+    The server listens at a socket in the temporary folder, whose path may be only so long; where it is longer, there is
+    none. Not by a fork of this process: a child may inherit locks of threads that it does not have. The server is started with
     the first process and ends with this one.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if "forkserver" not in multiprocessing.get_all_start_methods() or len(gettempdir()) > LONGEST:
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(list(_LOADED))
+    server.set_forkserver_preload(list(LOADED))
     return server
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import multiprocessing
 import pickle
 import random
 import subprocess
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from understudy import processes
 from understudy.data import views
 from understudy.data.views import (
     PLAIN,
@@ -311,7 +311,7 @@ def seen_bytes(view: View, index: list[int]) -> bytes:
 
 def test_another_process_makes_the_same_view() -> None:
     view, index = view_of(RICH, seed=3, number=2), [7, 3, 39, 3]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=processes.context()) as pool:
         assert pool.submit(seen_bytes, view, index).result() == seen_bytes(view, index)
 
 
@@ -586,7 +586,7 @@ def test_transforms_replay_alone_in_a_batch_and_in_any_order() -> None:
 def test_transforms_make_the_same_view_in_another_process() -> None:
     pytest.importorskip("torchvision")
     view, index = view_of(ViewPolicy(transforms=STRONG)), [7, 3, 39, 3]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=processes.context()) as pool:
         assert pool.submit(seen_bytes, view, index).result() == seen_bytes(view, index)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from understudy import processes
 from understudy.data import Dataset
 from understudy.data import load as load_data
 from understudy.data.long_tail import LongTail
@@ -139,9 +139,9 @@ def _hold(out: Path, store: Path, ready: Any, end: Any) -> None:
 
 
 def test_one_run_writes_into_a_folder_at_a_time(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ready, end = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(tmp_path / "a", tmp_path / "store", ready, end))
+    server = processes.context()
+    ready, end = server.Event(), server.Event()
+    other = server.Process(target=_hold, args=(tmp_path / "a", tmp_path / "store", ready, end))
     other.start()
     try:
         assert ready.wait(60)
