@@ -157,6 +157,9 @@ def _settings(set_: list[str] | None) -> dict[str, Any]:
     return {section: settings[section] for section in said if section in settings}
 
 
+_PARAMETERS = r"(\d+\.?\d*|\.\d+)([kmgb]|[kmgb]?parameters?|[x×]parameters?)"
+
+
 def _budget(costs: list[str]) -> dict[str, str]:
     """Which of them is of multiply-adds and which of parameters; what they come to is checked where they are used."""
     found: dict[str, str] = {}
@@ -167,6 +170,17 @@ def _budget(costs: list[str]) -> dict[str, str]:
             raise BadInput(f"--budget {cost}: a part of what? Write {cost}MAC or {cost}parameters.")
         if what in found:
             raise BadInput(f"--budget is given twice for {what.replace('_', '-')}: {found[what]} and {cost}.")
+        if what == "parameters" and not re.fullmatch(_PARAMETERS, bare):
+            raise BadInput(
+                f"--budget {cost} is neither multiply-adds nor parameters. "
+                "Write such as 20MMAC or 0.5xMAC, 300k or 0.19xparameters."
+            )
         part = re.fullmatch(r"([0-9.]+[x×])(macs?|parameters?)", bare)
-        found[what] = part[1] if part else re.sub(r"parameters?$", "", bare) if what == "parameters" else cost
+        if part:
+            found[what] = part[1]
+        elif what == "parameters":
+            count = re.sub(r"parameters?$", "", bare)
+            found[what] = count if count[-1].isalpha() else f"{float(count) / 1000}k"
+        else:
+            found[what] = cost
     return found
