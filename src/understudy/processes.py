@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from functools import cache
 from multiprocessing.connection import wait
@@ -18,13 +19,13 @@ LONGEST = 64  # characters of the temporary folder's path: a socket's may have 1
 
 @cache
 def context() -> ForkServerContext | SpawnContext:
-    """How to start processes: by Python's fork server where there is one, else each anew.
+    """How to start processes: by Python's fork server on Linux, else each anew; elsewhere libraries may not stand a fork.
 
     The server listens at a socket in the temporary folder, whose path may be only so long; where it is longer, there is
     none. Not by a fork of this process: a child may inherit locks of threads that it does not have. The server is started with
     the first process and ends with this one.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods() or len(gettempdir()) > LONGEST:
+    if sys.platform != "linux" or len(gettempdir()) > LONGEST:
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(list(LOADED))
