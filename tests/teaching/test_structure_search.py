@@ -15,6 +15,7 @@ from tests.teaching.toys import NO_SURVEY, drawn, made_step
 from understudy.errors import BadInput
 from understudy.ladder.runner import run
 from understudy.losses.resource import depthwise_resource_loss, layer_resource_loss, resource_loss
+from understudy.models import build
 from understudy.store import Store
 from understudy.structure.budget import Budget
 from understudy.structure.channels import read_channels
@@ -22,7 +23,7 @@ from understudy.structure.cost import cost
 from understudy.structure.magnitudes import Magnitudes
 from understudy.teaching import Labels, Method, Needs, SoftTargets, Survey
 from understudy.teaching.method import Step
-from understudy.teaching.structure_search import StructureSearch, needed_pull, usual_strength
+from understudy.teaching.structure_search import StructureSearch, unheld, usual_strength
 from understudy.training.optimizers import build_optimizer
 
 
@@ -338,10 +339,13 @@ def test_the_usual_strength_just_meets_the_budget_where_nothing_holds(said: dict
     model = family("resnet-8", width=0.25)()
     whole = cost(model, channels=2, size=(8, 8))
     limits, resources = budget.limits(whole), tuple(said["budget"])
-    pull = needed_pull(model, limits, resources=resources, blocks=blocks, channels=2, size=(8, 8))
+    (way,) = unheld(model, [limits], resources=resources, blocks=blocks, channels=2, size=(8, 8))
+    assert min(getattr(limits, what) / getattr(way.cost, what) for what in resources) == pytest.approx(
+        1, abs=0.01
+    )
     steps, ended = 200, []
     for part in (0.97, 1.03):
-        strength = part * usual_strength(pull, rates=[0.1] * steps, momentum=0.5)
+        strength = part * usual_strength(way.pull, rates=[0.1] * steps, momentum=0.5)
         looking, pulled = search(strength=strength, resources=resources, blocks=blocks), copy.deepcopy(model)
         looking.no_decay(pulled)
         scales = [module.weight for module in pulled.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -361,9 +365,26 @@ def test_blocks_one_after_the_other_are_pulled_as_many_times_as_hard() -> None:
     model = resnet()
     limits = Budget(multiply_adds="0.5x").limits(cost(model, channels=2, size=(8, 8)))
     takes: dict[str, Any] = {"resources": ("multiply_adds",), "channels": 2, "size": (8, 8)}
-    at_once = needed_pull(model, limits, **takes)
-    assert needed_pull(model, limits, schedule="sequential", **takes) == 4 * at_once  # stem, three stages
-    assert needed_pull(shaken(model, seed=5), limits, **takes) == at_once  # weights do not count
+    (at_once,) = unheld(model, [limits], **takes)
+    (one_by_one,) = unheld(model, [limits], schedule="sequential", **takes)
+    assert one_by_one.pull == 4 * at_once.pull  # stem, three stages
+    assert one_by_one.cost == at_once.cost
+    assert unheld(shaken(model, seed=5), [limits], **takes) == (at_once,)  # weights do not count
+
+
+def test_what_is_not_limited_is_reckoned_from_the_channels_that_would_go() -> None:
+    torch.manual_seed(0)
+    model = build("resnet-20", classes=100)
+    whole = cost(model, channels=3, size=(32, 32))
+    limits = [Budget(parameters=part).limits(whole) for part in ("0.6x", "0.2x")]
+    takes: dict[str, Any] = {"resources": ("parameters",), "channels": 3, "size": (32, 32)}
+    ways = unheld(model, limits, **takes)
+    assert ways == unheld(model, limits[:1], **takes) + unheld(model, limits[1:], **takes)
+    assert ways[0].pull < ways[1].pull
+    for way, limit in zip(ways, limits, strict=True):
+        assert way.cost.parameters == pytest.approx(limit.parameters, abs=1)
+        # late layers have the parameters and early ones as many multiply-adds
+        assert way.cost.multiply_adds / whole.multiply_adds > way.cost.parameters / whole.parameters + 0.1
 
 
 def test_costly_channels_die_and_the_others_stay() -> None:

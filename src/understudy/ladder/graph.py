@@ -385,7 +385,7 @@ def _cost(stage: Stage, dataset: Dataset) -> Cost:
 def _allowed(stage: Stage, structure: Job | None, whole: Cost) -> Cost:
     """What a network costs: with all channels, or what the budget of its choice allows."""
     choice = stage.choice or (structure.stage.choice if structure else None)
-    return whole if choice is None else expected(choice.budget, whole)
+    return whole if choice is None else choice.expected or expected(choice.budget, whole)
 
 
 def expected(budget: Budget, whole: Cost) -> Cost:

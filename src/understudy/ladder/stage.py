@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from understudy.models.peers import PeerForm
     from understudy.models.preprocessing import Preprocessing
     from understudy.structure.budget import Budget
+    from understudy.structure.cost import Cost
 
 Role = Literal["teacher", "assistant", "preparation", "start", "student"]
 BETWEEN = ("preparation", "start")  # what they answer is not compared with others
@@ -298,11 +299,14 @@ class Choice:
         among: names of the stages that searched, each the same network with scales of its own; none: nothing was
             learnt, and all layers become narrower alike.
         blocks: weights of the network's blocks in the search: one of weight 0 keeps its channels.
+        expected: what the network will cost, about, until it is known; decides nothing. None: all of the budget, and of
+            what is not limited as much.
     """
 
     budget: Budget
     among: tuple[str, ...] = ()
     blocks: Mapping[str, float] = field(default_factory=dict)
+    expected: Cost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

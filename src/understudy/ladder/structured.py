@@ -30,6 +30,7 @@ class Search:
         strengths: of the regulariser, as multiples of the usual one (``usual_strength``); each is a stage, and the best
             on the validation split is chosen.
         usual: the usual strength for this network, training and budget.
+        expected: what each of the budgets will come to, about; none: as ``understudy.ladder.graph.expected``.
         blocks: weight of the regulariser in a block of the network; 1 where it is not named.
         schedule: ``joint``: all blocks at a time; ``sequential``: one after the other.
         retrain: ``scratch``: what is found begins with new weights; ``finetune``: with those of the search.
@@ -38,6 +39,7 @@ class Search:
     budgets: tuple[Budget, ...]
     training: Training
     usual: float
+    expected: tuple[Cost, ...] = ()
     strengths: tuple[float, ...] = STRENGTHS
     blocks: Mapping[str, float] = field(default_factory=dict)
     schedule: Literal["joint", "sequential"] = "joint"
@@ -91,14 +93,19 @@ def searched(
             )
         )
     among = tuple(stage.name for stage in stages)
-    for budget in search.budgets:
+    for place, budget in enumerate(search.budgets):
         last = budget is search.budgets[-1]
         stages.append(
             Stage(
                 name=name if last else f"{name} {label(budget)}",
                 network=replace(network, note=label(budget)),
                 role="assistant",
-                choice=Choice(budget=budget, among=among, blocks=dict(search.blocks)),
+                choice=Choice(
+                    budget=budget,
+                    among=among,
+                    blocks=dict(search.blocks),
+                    expected=search.expected[place] if search.expected else None,
+                ),
             )
         )
     return stages

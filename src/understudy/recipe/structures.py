@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
 from understudy.recipe.parts import rung_of
-from understudy.recipe.schema import Recipe
+from understudy.recipe.schema import Recipe, StructureSection
 from understudy.recipe.teachings import soft_method_of
 from understudy.recipe.validating import structure_training_of
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from understudy.ladder.structured import Search
     from understudy.structure.budget import Budget, Limits
     from understudy.structure.cost import Cost
+    from understudy.teaching.structure_search import Unheld
+    from understudy.training.settings import Training
 
 BASE = "whole"
 
@@ -73,8 +76,7 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     budget = _budget(section.budget.multiply_adds, section.budget.parameters, whole_cost)
     budgets = between(budget, section.assistants, whole_cost)
     shapes: dict[str, Any] = {"channels": dataset.channels, "size": size}
-    usual = _usual(recipe, network, dataset, budget.limits(whole_cost), **shapes)
-    search = _search(recipe, budgets, usual)
+    search = _search(recipe, network, dataset, budgets, whole_cost, **shapes)
     _check_reach(search, network, dataset, **shapes)
     stages += searched(search, network, start=start, teachers=(teacher.name,), method=method, **shapes)
     *assistants, student = rungs(search, network, training)
@@ -82,22 +84,32 @@ def found(recipe: Recipe, dataset: Dataset, *, teacher: Rung | None) -> Structur
     if "uniform" in recipe.controls:
         material["uniform"] = _narrowed(network, training, budget, dataset, whole_cost)
     if "structure_alone" in recipe.controls:
-        last = replace(search, budgets=budgets[-1:])
+        last = replace(search, budgets=budgets[-1:], expected=search.expected[-1:])
         name = "structure_alone/structure"
         alone = searched(last, network, start=start, name=name, **shapes)
         material["alone"] = (alone, rungs(last, network, training, name=name)[-1])
     return Structures(stages=stages, assistants=assistants, student=student, material=material)
 
 
-def _search(recipe: Recipe, budgets: tuple[Budget, ...], usual: float) -> Search:
+def _search(
+    recipe: Recipe,
+    network: Network,
+    dataset: Dataset,
+    budgets: tuple[Budget, ...],
+    whole: Cost,
+    **shapes: Any,
+) -> Search:
     from understudy.ladder.structured import Search
 
-    section = recipe.structure
+    section, training = recipe.structure, structure_training_of(recipe)
     assert section is not None
+    limits = [budget.limits(whole) for budget in budgets]
+    ways = _unheld(section, network, dataset, limits, **shapes)
     return Search(
         budgets=budgets,
-        usual=usual,
-        training=structure_training_of(recipe),
+        usual=_usual(ways[-1].pull, training, images=len(dataset.train)),
+        expected=tuple(way.cost for way in ways),
+        training=training,
         strengths=tuple(section.strengths),
         blocks=dict(section.blocks),
         schedule=section.schedule,
@@ -105,20 +117,16 @@ def _search(recipe: Recipe, budgets: tuple[Budget, ...], usual: float) -> Search
     )
 
 
-def _usual(recipe: Recipe, network: Network, dataset: Dataset, limits: Limits, **shapes: Any) -> float:
-    """The usual strength of a search on this network for this budget, rounded so that it may stand in a key."""
-    import math
-
+def _unheld(
+    section: StructureSection, network: Network, dataset: Dataset, limits: Sequence[Limits], **shapes: Any
+) -> tuple[Unheld, ...]:
     import torch
 
     from understudy.structure.blocks import check_blocks
-    from understudy.teaching.structure_search import needed_pull, usual_strength
-    from understudy.training.schedules import factor_of
+    from understudy.teaching.structure_search import unheld
 
     with torch.random.fork_rng(devices=[]):
         model = network.build(dataset)
-    training, section = structure_training_of(recipe), recipe.structure
-    assert section is not None
     said = section.budget
     resources = [name for name in ("multiply_adds", "parameters") if getattr(said, name) is not None]
     try:
@@ -126,12 +134,21 @@ def _usual(recipe: Recipe, network: Network, dataset: Dataset, limits: Limits, *
     except BadInput as error:
         raise BadInput(f"structure.blocks: {error}") from error
     try:
-        pull = needed_pull(
+        return unheld(
             model, limits, resources=resources, blocks=section.blocks, schedule=section.schedule, **shapes
         )
     except BadInput as error:
         raise BadInput(f"structure: {error}") from error
-    an_epoch = math.ceil(len(dataset.train) / (training.batch_size * training.accumulate))
+
+
+def _usual(pull: float, training: Training, *, images: int) -> float:
+    """The usual strength of a search that pulls so hard, rounded so that it may stand in a key."""
+    import math
+
+    from understudy.teaching.structure_search import usual_strength
+    from understudy.training.schedules import factor_of
+
+    an_epoch = math.ceil(images / (training.batch_size * training.accumulate))
     rates = (
         training.lr * factor_of(training, step=step, steps_an_epoch=an_epoch)
         for step in range(training.epochs * an_epoch)

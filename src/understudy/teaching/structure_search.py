@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from understudy.structure.budget import Limits
+    from understudy.structure.cost import Cost
 
 _GONE = 1e-12  # below it what is left of a magnitude is rounding
 SCHEDULES = ("joint", "sequential")
@@ -167,9 +168,23 @@ class StructureSearch(Around):
         return self._prepared
 
 
-def needed_pull(
+@dataclass(frozen=True, kw_only=True)
+class Unheld:
+    """Where a search would come to if nothing held the channels but what they cost.
+
+    Attributes:
+        pull: how hard they must be pulled until the network is within its limits.
+        cost: of the network when it just meets them. Channels of one price go together, so it lies between what is left
+            before and after the last ones go.
+    """
+
+    pull: float
+    cost: Cost
+
+
+def unheld(
     model: nn.Module,
-    limits: Limits,
+    limits: Sequence[Limits],
     *,
     resources: Sequence[str],
     channels: int,
@@ -177,8 +192,8 @@ def needed_pull(
     blocks: Mapping[str, float] | None = None,
     schedule: str = "joint",
     threshold: float = 1e-2,
-) -> float:
-    """How hard channels must be pulled for the network to come within the limits, if nothing held them.
+) -> tuple[Unheld, ...]:
+    """How hard channels must be pulled for the network to come within limits, and what is left, if nothing held them.
 
     All magnitudes are taken to be 1. One that nothing holds falls by pull times price times what it gives
     (``Magnitudes.give``), and prices change only when a channel is gone; so the pull is added up from one channel's end
@@ -187,10 +202,14 @@ def needed_pull(
 
     Args:
         model: as ``StructureSearch`` takes it; only its structure counts.
-        limits: to come within. Where no pull leads there: the pull at which nothing is left to fall.
+        limits: to come within, one after the other, largest first. Where no pull leads there: the pull at which nothing
+            is left to fall, and what is left then.
         resources, blocks, schedule, threshold: of the search. Of a sequential one each block has its part of the steps
             only, so that all must be pulled as many times as hard as there are blocks.
         channels, size: of the images.
+
+    Returns:
+        One for each of ``limits``.
 
     Raises:
         BadInput: the network's channels cannot be grouped, or it has no such block.
@@ -204,17 +223,37 @@ def needed_pull(
         free,
     )
     give = Magnitudes(reading, model).give(model)
+    times = 1 if schedule == "joint" else len(set(_owners(reading, model)[free]))
     left, alive, pull = np.full(reading.count, 1 - threshold), np.ones(reading.count, dtype=bool), 0.0
-    while not limits.hold(reading.cost_of(alive)):
-        fall = phase.prices(torch.from_numpy(alive)).numpy() * give
-        falling = alive & (fall > 0)
-        if not falling.any():
-            break
-        more = float((left[falling] / fall[falling]).min())
-        left -= more * fall
-        alive &= left > _GONE
-        pull += more
-    return pull if schedule == "joint" else pull * len(set(_owners(reading, model)[free]))
+    before = now = reading.cost_of(alive)
+    found = []
+    for limit in limits:
+        while not limit.hold(now):
+            fall = phase.prices(torch.from_numpy(alive)).numpy() * give
+            falling = alive & (fall > 0)
+            if not falling.any():
+                break
+            more = float((left[falling] / fall[falling]).min())
+            left -= more * fall
+            alive &= left > _GONE
+            pull += more
+            before, now = now, reading.cost_of(alive)
+        found.append(Unheld(pull=pull * times, cost=_just_within(limit, before, now, resources)))
+    return tuple(found)
+
+
+def _just_within(limits: Limits, before: Cost, now: Cost, resources: Sequence[str]) -> Cost:
+    """On the straight line from ``before``, which is above the limits, to ``now``: where it meets them."""
+    parts = [0.0]
+    for one in resources:
+        above, below, limit = getattr(before, one), getattr(now, one), getattr(limits, one)
+        if above > max(limit, below):
+            parts.append(min(1.0, (above - limit) / (above - below)))
+    met = {
+        one: round(getattr(before, one) + max(parts) * (getattr(now, one) - getattr(before, one)))
+        for one in RESOURCES
+    }
+    return replace(before, **met)
 
 
 def usual_strength(pull: float, *, rates: Iterable[float], momentum: float = 0.9) -> float:
@@ -224,7 +263,7 @@ def usual_strength(pull: float, *, rates: Iterable[float], momentum: float = 0.9
     SGD.
 
     Args:
-        pull: from ``needed_pull``.
+        pull: from ``unheld``.
         rates: the learning rate of each step of the optimiser.
         momentum: of SGD.
 
