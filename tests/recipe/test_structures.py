@@ -12,12 +12,14 @@ import torch
 
 from tests.recipe.tiny import write_data
 from understudy.cli import main
+from understudy.climb import climb
 from understudy.errors import BadInput
 from understudy.ladder.networks import rebuilt
 from understudy.ladder.runner import run
 from understudy.recipe import check
 from understudy.recipe.building import Built, build
 from understudy.recipe.reading import written
+from understudy.report.result import read_result
 from understudy.store import Store
 from understudy.structure.cost import cost
 from understudy.teaching.structure_search import StructureSearch
@@ -132,14 +134,15 @@ def test_uniform_takes_channels_of_all_layers_where_no_width_is_small_enough(
     choice = jobs["uniform/structure"]
     assert (choice.stage.choice is not None, choice.among) == (True, ())
     assert choice.key != jobs["structure"].key
-    store = Store(tmp_path / "store")
-    (outcome,) = run([choice], store=store, dataset=found.dataset)
-    assert outcome.result is not None
-    record = outcome.result.record
-    assert record["choice"]["search"] is None
-    assert 0.97 < record["choice"]["reached"]["parameters"] <= 1
-    shares = [one["after"] / one["before"] for one in record["choice"]["widths"] if one["before"] >= 100]
+    climb(found, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    result = read_result(tmp_path / "run")  # it is what a report is made of
+    (stage,) = [stage for stage in result["stages"] if stage["name"] == "uniform/structure"]
+    record = stage["choice"]
+    assert record["search"] is None
+    assert 0.97 < record["reached"]["parameters"] <= 1
+    shares = [one["after"] / one["before"] for one in record["widths"] if one["before"] >= 100]
     assert 0.05 < min(shares) <= max(shares) < min(shares) + 0.05
+    assert "Nothing was searched" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,14 @@ def test_little_that_is_known_is_little_that_is_said(shaped: Results) -> None:
     assert (found.layers, found.tried) == ([], [])
 
 
+def test_what_was_narrowed_without_a_search_is_said_to_be(shaped: Results) -> None:
+    result = shaped()
+    chosen(result)["choice"] |= {"search": None, "candidates": []}
+    said = structures(result)[1].sentences
+    assert "Nothing was searched: every layer gives up the same share of its channels." in said
+    assert not any("Found by" in sentence for sentence in said)
+
+
 def test_choices_of_several_seeds_are_told_apart(shaped: Results) -> None:
     result = shaped()
     result["stages"].append({**chosen(result), "seed": 1})

@@ -119,10 +119,12 @@ class CandidateOf(TypedDict):
 class ChoiceOf(TypedDict):
     """Which channels a network keeps, chosen among searches; see ``understudy.structure.choosing``.
 
+    ``search`` is None where nothing was searched and all layers were narrowed alike.
+
     ``budget`` has a float for a share of ``whole`` and an int for a number; ``reached`` how much of the budget is used.
     """
 
-    search: NotRequired[str]
+    search: NotRequired[str | None]
     budget: NotRequired[dict[str, int | float]]
     whole: NotRequired[CostOf]
     reached: NotRequired[dict[str, float]]

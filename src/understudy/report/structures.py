@@ -120,6 +120,8 @@ def _layers(number: int) -> str:
 
 
 def _taken(choice: Mapping[str, Any]) -> list[str]:
+    if "search" in choice and choice["search"] is None:
+        return ["Nothing was searched: every layer gives up the same share of its channels."]
     if not choice.get("search"):
         return []
     text = f"Found by {plain(choice['search'])}"
