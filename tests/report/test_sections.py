@@ -39,13 +39,15 @@ def test_entropy_of_soft_targets_is_the_mean_over_seeds_and_left_out_where_there
     made_up: Results, told: Results
 ) -> None:
     result = told(made_up())
-    rows = {row.name: row for row in sections.calibration(result)}
-    assert rows["dense"].entropy == pytest.approx(1.1)  # the mean of 1.0, 1.1 and 1.2
-    assert sections.entropy_scale(result) == (4.0, pytest.approx(math.log(result["data"]["classes"])))
+    rows = sections.calibration(result)
+    (dense,) = [row for row in rows if row.name == "dense"]
+    assert dense.entropy == pytest.approx(1.1)  # the mean of 1.0, 1.1 and 1.2
+    assert sections.entropy_scale(rows, classes=3) == (4.0, pytest.approx(math.log(3)))
     for stage in result["stages"]:
         stage["analysis"]["entropy"] = None
-    assert {row.entropy for row in sections.calibration(result)} == {None}
-    assert sections.entropy_scale(result) is None
+    rows = sections.calibration(result)
+    assert {row.entropy for row in rows} == {None}
+    assert sections.entropy_scale(rows, classes=3) is None
 
 
 def test_classes_that_lost_most_come_first(made_up: Results, told: Results) -> None:

@@ -39,8 +39,8 @@ class Analyst:
         """Of one outcome: ``analysis``, ``warnings``, ``curve`` as in ``result.json``; empty where it is not finished.
 
         ``analysis`` has ``ece``, ``entropy`` (``temperature`` of the soft targets, and the mean of ``nats`` that this
-        model's answers have at it: what they say, or would say, to a student beside the class), ``per_class`` (test accuracy of each class, None where it has no image),
-        ``worst_class`` (number and accuracy) and ``teachers``, by name: ``agreement`` (share of test images with the
+        model's answers have at it: what they say, or would say, to a student beside the class), ``per_class`` (test
+        accuracy of each class, None where it has no image), ``worst_class`` (number and accuracy) and ``teachers``, by name: ``agreement`` (share of test images with the
         same answer), ``lost`` (test images that the teacher gets right and this model wrong), ``gained`` (the other
         way round), ``p`` (McNemar's exact test of the two), ``error_overlap`` (share of the teacher's errors that this
         model makes too; None where it makes none). It is empty where outputs are damaged or there is no test image.

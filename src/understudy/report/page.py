@@ -64,14 +64,15 @@ def render(
     if any(row["difference"] for row in summary):  # where some are paired, no other kind stands among them
         summary = [row | {"to_control": None} for row in summary]
     costs = pareto.costs(result, deployed.rows)
+    calibration = sections.calibration(result)
     shown: dict[str, Any] = {
         "learning": figures.learning(result),
         "costs": costs,
         "with_teachers": sections.with_teachers(result),
         "classes": sections.classes(result),
         "examples": sections.examples(result),
-        "calibration": sections.calibration(result),
-        "entropy": sections.entropy_scale(result),
+        "calibration": calibration,
+        "entropy": sections.entropy_scale(calibration, classes=result["data"]["classes"]),
     }
     return filled(
         "page.html.jinja",

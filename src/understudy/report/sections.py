@@ -231,12 +231,10 @@ def calibration(result: Mapping[str, Any]) -> list[Calibration]:
     return rows
 
 
-def entropy_scale(result: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Temperature of the entropies in ``calibration``, and the largest that there can be; None where there are none."""
-    for row in calibration(result):
-        if row.temperature is not None:
-            return row.temperature, math.log(result["data"]["classes"])
-    return None
+def entropy_scale(rows: Sequence[Calibration], *, classes: int) -> tuple[float, float] | None:
+    """Temperature of the entropies in ``rows``, and the largest that there can be; None where there are none."""
+    found = next((row.temperature for row in rows if row.temperature is not None), None)
+    return None if found is None else (found, math.log(classes))
 
 
 def warnings(result: Mapping[str, Any]) -> list[Warned]:
