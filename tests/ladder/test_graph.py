@@ -105,6 +105,15 @@ def test_the_arms_are_what_is_delivered_and_then_the_controls() -> None:
     ladder = Ladder((stage("t"), stage("scratch", role="student"), stage("a", "t"), stage("b", "t")), ("b",))
     assert ladder.students == ["b", "scratch", "a"]
     assert ladder["a"].teachers == ("t",)
+    assert ladder.controls == ["scratch", "a"]
+
+
+def test_the_int8_form_of_what_is_delivered_is_an_arm_and_no_control() -> None:
+    whole = replace(stage("b", "t"), training=training(precision="fp32"))
+    int8 = replace(whole, name="int8", start="b", quantised=True)
+    ladder = Ladder((stage("t"), stage("scratch", role="student"), whole, int8), ("b",))
+    assert ladder.students == ["b", "scratch", "int8"]
+    assert ladder.controls == ["scratch"]
 
 
 def test_a_network_that_does_not_fit_the_images_is_refused_before_anything_runs(dataset: Dataset) -> None:

@@ -133,7 +133,7 @@ def test_a_given_stage_is_looked_at_and_not_trained(
 def test_a_given_stage_is_looked_at_in_float32_whatever_the_machine_can(
     dataset: Dataset, store: Store, given: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("understudy.training.precision.native_bf16", lambda device: True)
+    monkeypatch.setattr("understudy.training.precision.bf16_pays", lambda device: True)
     with_bf16 = store.outputs(made(jobs_of([given], dataset)[0], store, dataset))["test"]
     prepared = OWN.preprocessing(dataset)(pixels_of(dataset))
     model = OWN.build(dataset)

@@ -361,7 +361,7 @@ def _choice(budget: float, layers: int, *, dropped: int = 1) -> dict[str, Any]:
 
 def _shaped(*, layers: int = 53) -> dict[str, Any]:
     """The content of ``result.json`` of a ladder of structures, with two budgets and two searches."""
-    result = _result(SHAPED, controls=("scratch", "direct", "uniform", "int8"))
+    result = _result(SHAPED, controls=("scratch", "direct", "uniform"))
     budgets = {"structure 0.548x MAC": 0.548, "structure": 0.3}
     for stage in result["stages"]:
         if stage["name"] in budgets:

@@ -387,6 +387,7 @@ def test_teachers_teach_every_peer_on_its_view() -> None:
     assert parts["total"].item() == pytest.approx(total, rel=1e-5)
     assert method.needs().logits
     assert method.needs().copies == 3
+    assert method.metrics()["taught"] == [1, 1]  # batches, not peers
 
 
 def test_where_no_teacher_survives_peers_still_teach_each_other() -> None:

@@ -21,20 +21,39 @@ def some_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("pays", [True, False])
 @pytest.mark.usefixtures("no_cuda")
-def test_auto_takes_bf16_where_the_processor_computes_it_itself(
-    native: bool, monkeypatch: pytest.MonkeyPatch
+def test_auto_takes_bf16_where_the_processor_is_faster_with_it(
+    pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_pays", lambda device: pays)
+    resolved = precision.resolved(Training(precision="auto", device="auto"))
+    assert resolved == Training(precision="bf16" if pays else "fp32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "native", "pays"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", True, True),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", True, True),
+        ("GenuineIntel", "avx512f avx512_bf16", True, False),  # without AMX, or it is hidden
+        ("AuthenticAMD", "avx2", False, False),
+        ("", "", True, True),  # a system that does not say
+    ],
+)
+def test_bf16_pays_where_it_is_native_and_as_wide_as_float32(
+    vendor: str, flags: str, native: bool, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda device: native)
-    resolved = precision.resolved(Training(precision="auto", device="auto"))
-    assert resolved == Training(precision="bf16" if native else "fp32", device="cpu")
+    monkeypatch.setattr(precision, "_cpu", {"vendor_id": vendor, "flags": flags}.__getitem__)
+    assert precision.bf16_pays("cpu") is pays
+    assert precision.bf16_pays("cuda") is native
 
 
 @pytest.mark.usefixtures("some_cuda")
 def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(precision, "native_bf16", lambda device: bool(asked.append(device)))
+    monkeypatch.setattr(precision, "bf16_pays", lambda device: bool(asked.append(device)))
     assert precision.resolved(Training()) == Training(precision="fp32", device="cuda")
     assert asked == ["cuda"]
 

@@ -190,7 +190,7 @@ def _devices() -> Iterator[Finding]:
             state="broken",
             cure="torch and numpy do not work together. Install a newer torch, or a numpy of the release before.",
         )
-    from understudy.training.precision import environment, native_bf16
+    from understudy.training.precision import bf16_pays, environment, native_bf16
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU"
     yield Finding(what="torch", found=f"{torch.__version__}, {build}")
@@ -198,7 +198,7 @@ def _devices() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding(
         what="cpu",
-        found=f"{said['processor']}, {cores} of {said['cores']} cores, bf16 {_bf16(native_bf16('cpu'))}",
+        found=f"{said['processor']}, {cores} of {said['cores']} cores, bf16 {_bf16(native_bf16('cpu'), bf16_pays('cpu'))}",
     )
     threads = os.environ.get("OMP_NUM_THREADS")
     yield Finding(
@@ -209,7 +209,7 @@ def _devices() -> Iterator[Finding]:
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory
-            bf16 = _bf16(native_bf16("cuda"))
+            bf16 = _bf16(native_bf16("cuda"), bf16_pays("cuda"))
             yield Finding(
                 what="cuda" if not number else f"cuda:{number}",
                 found=f"{torch.cuda.get_device_name(number)}, {memory / 2**30:.0f} GiB, bf16 {bf16}",
@@ -233,8 +233,10 @@ def _devices() -> Iterator[Finding]:
         yield Finding(what="cuda", found="no device; training runs on the CPU")
 
 
-def _bf16(native: bool) -> str:
-    return "native" if native else "emulated, so auto means fp32"
+def _bf16(native: bool, pays: bool) -> str:
+    if pays:
+        return "native"
+    return f"{'native but slower' if native else 'emulated'}, so auto means fp32"
 
 
 def _extras() -> Iterator[Finding]:

@@ -68,6 +68,12 @@ class Ladder:
         rest = [s.name for s in self.stages if s.role == "student" and s.name not in self.delivered]
         return [*self.delivered, *rest]
 
+    @property
+    def controls(self) -> list[str]:
+        """Arms that are there to be compared with: neither delivered nor the int8 form of what is."""
+        own = (*self.delivered, *(stage.name for stage in self.stages if stage.quantised))
+        return [name for name in self.students if name not in own]
+
 
 def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Stages so that each comes after its inputs; as they were given wherever that is possible.

@@ -76,7 +76,7 @@ def picture_of_ladder(ladder: Ladder) -> str:
     shown: dict[str, Any] = {
         "ladder": {
             "delivered": list(ladder.delivered),
-            "controls": [name for name in ladder.students if name not in ladder.delivered],
+            "controls": ladder.controls,
             "graph": [
                 {
                     "name": stage.name,

@@ -149,7 +149,7 @@ def result_of(
         "ladder": {
             "shape": recipe["ladder"]["shape"] or "stages",
             "delivered": list(ladder.delivered),
-            "controls": [name for name in ladder.students if name not in ladder.delivered],
+            "controls": ladder.controls,
             "seeds": recipe["seeds"],
             "repeat": recipe["repeat"],
             "graph": [_node(*costs[stage.name]) for stage in ladder.stages if stage.name in costs],

@@ -121,6 +121,9 @@ class SoftTargets(Method):
     stochastic: Stochastic | None = None
     teachers: int = field(default=0, init=False, compare=False)  # set for a stage
     taught: list[int] = field(default_factory=list, init=False, compare=False)  # batches that each taught in
+    counted: int = field(
+        default=-1, init=False, compare=False
+    )  # last batch in them; peers ask m times for one
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
@@ -203,8 +206,10 @@ class SoftTargets(Method):
         parts = {"hard": hard}
         total = hard_factor * hard
         if teaching_at_all:
-            for position in teaching:
-                self.taught[position] += 1
+            if step.number != self.counted:
+                self.counted = step.number
+                for position in teaching:
+                    self.taught[position] += 1
             weights = torch.tensor(
                 [1.0 if self.teacher_weights is None else self.teacher_weights[i] for i in teaching]
             ).to(output.device, non_blocking=True)

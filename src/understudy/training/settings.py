@@ -42,8 +42,8 @@ class Training:
         ema: decay in (0, 1) of an exponential moving average of the weights, which is then what is evaluated, kept
             and taught from; None: none.
         accumulate: batches whose gradients are averaged into one step of the optimiser.
-        precision: ``fp32``, ``bf16`` (autocast; weights stay float32) or ``auto``: bf16 where the processor computes
-            it natively, else fp32.
+        precision: ``fp32``, ``bf16`` (autocast; weights stay float32) or ``auto``: bf16 where the processor is faster
+            with it, else fp32.
         device: ``cpu``, ``cuda`` or ``auto``: cuda where there is one.
         threads: of torch inside a stage on the CPU. Sums are split by threads, so this decides bits.
         checkpoint_minutes: time between checkpoints inside an epoch; there is one at each epoch's end anyway.
