@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from typing import Any
 
 from understudy import processes
@@ -29,10 +28,8 @@ LOADED = (
 @cache
 def one_server() -> Any:
     """The server of the package's own processes, which loads for the tests what they need as well."""
-    server = processes.context()
-    assert isinstance(server, ForkServerContext)
-    server.set_forkserver_preload([*processes.LOADED, *LOADED, __name__])
-    return server
+    processes.LOADED = [*processes.LOADED, *LOADED, __name__]
+    return processes.context()
 
 
 class Forked:
@@ -93,6 +90,7 @@ def _child(
         open(stream, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - a stream that is there
         for stream, mode in ((0, "r"), (1, "w"), (2, "w"))
     )
+    processes.listen(*processes.STOPPING)
     try:
         orders.recv_bytes()
     except EOFError:

@@ -692,6 +692,54 @@ STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
             "teaching.curriculum and training.sampling balanced both say which samples come: choose one.",
         ),
         (
+            ["teaching.curriculum=true", "models.student.training={sampling: balanced}"],
+            "teaching.curriculum and models.student.training.sampling balanced both say which samples come: choose one.",
+        ),
+        (
+            ["teaching.balance={control_labels: balanced}", "models.student.training={label_smoothing: 0.1}"],
+            "teaching.balance.control_labels: balanced weighs each image by its one label, and "
+            "models.student.training.label_smoothing is 0.1: leave one of them out.",
+        ),
+        (
+            [
+                "teaching.balance=true",
+                "controls=[balanced_labels]",
+                "models.student.training={label_smoothing: 0.1}",
+            ],
+            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is 0.1: leave one of them out, or "
+            "say control_training: {balanced_labels: {label_smoothing: 0}}.",
+        ),
+        (
+            ["teaching.curriculum={direction: hard_first}", "controls=[curriculum_reverse]"],
+            "controls: curriculum_reverse is the same as the ladder where teaching.curriculum.direction is hard_first: leave "
+            "it out, or begin with the easy ones.",
+        ),
+        (
+            [PEERS, "teaching.peers={weight: 0}", "controls=[peers_alone]"],
+            "controls: peers_alone is the same as the ladder where teaching.peers.weight is 0, so that peers do not teach each "
+            "other: leave it out.",
+        ),
+        (
+            ["controls=[scratch]", "control_training={direct: {lr: 0.1}}"],
+            "control_training.direct: that is none of this recipe's controls, which are scratch.",
+        ),
+        (
+            ["controls=[scratch]", "control_training={scrath: {lr: 0.1}}"],
+            "control_training.scrath: that is none of this recipe's controls, which are scratch. Did you mean 'scratch'?",
+        ),
+        (
+            ["controls=[scratch]", "control_training={scratch: {rate: 0.1}}"],
+            "control_training.scratch.rate is no key. Possible: epochs,",
+        ),
+        (
+            ["controls=[scratch]", "control_training={scratch: {lr: -1}}"],
+            "control_training.scratch.lr is a number in (0, 10000]; got -1.0.",
+        ),
+        (
+            ["controls=[scratch, direct]", "control_training={direct: {lr: 0.1}}"],
+            "control_training.direct: direct is the ladder itself here, whose student models.student.training is about.",
+        ),
+        (
             [PEERS, "data.views.mixup=0.2"],
             "models.student has peers, which see several views of one image, and data.views.mixup blends others into each: "
             "leave mixup out.",
@@ -740,7 +788,8 @@ STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
         ),
         (
             ["teaching.curriculum=true", STRUCTURE],
-            "teaching.curriculum does not go with structure: learn the structure first.",
+            "teaching.curriculum does not go with structure, whose search would see a part of the samples only: learn the "
+            "structure first.",
         ),
         (
             [CODES, PEERS],
@@ -769,9 +818,12 @@ STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
         *(
             (
                 [ASSISTANT, f"ladder.shape={shape}", setting],
-                f"{what} does not go with shape: {shape}; take direct, chain or",
+                f"{what} does not go with shape: {shape}, {why}; take direct, chain or dense.",
             )
-            for shape in ("paths", "pacemaker")
+            for shape, why in (
+                ("paths", "which compares ladders with each other and has none without it"),
+                ("pacemaker", "which trains the student in two stages of its own"),
+            )
             for setting, what in (
                 ("teaching.balance=true", "teaching.balance"),
                 ("teaching.curriculum=true", "teaching.curriculum"),
@@ -801,7 +853,7 @@ STRUCTURE = "structure={budget: {multiply_adds: 0.5x}}"
         ),
         (
             ["teaching.balance=true", "controls=[balanced_labels]", "training.label_smoothing=0.1"],
-            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is 0.1: leave one of them out.",
+            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is 0.1: leave one of them out, or",
         ),
     ],
 )

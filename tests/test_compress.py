@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from understudy.cli import main
-from understudy.compress import Wish, fitting_epochs, keep_plan, kept_plan, planned
+from understudy.compress import Wish, _recipe, fitting_epochs, keep_plan, kept_plan, planned
 from understudy.ladder.assistants import Pilot, ranked
+from understudy.recipe import check
+from understudy.recipe.validating import structure_training_of
 from understudy.store import Store
 
 SMALL = ["--data", "digits", "--set", "data.train_images=120", "--set", "training.batch_size=32"]
@@ -58,6 +60,37 @@ def test_few_epochs_leave_no_room_for_an_assistant(capsys: pytest.CaptureFixture
         "--dry-run",
     )
     assert "No assistant: 2 epochs are too few" in capsys.readouterr().out
+
+
+def test_a_budget_of_parameters_promises_no_multiply_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--teacher", "resnet-8", "--budget", "0.3xparameters", "--set", "training.epochs=2"]
+    compress(*asked, "--out", "s", "--dry-run")
+    said = capsys.readouterr().out
+    (sentence,) = [line for line in said.replace("\n", " ").split(". ") if "structure search leaves" in line]
+    assert sentence.endswith("parameters at most")
+    assert "multiply-adds" not in sentence
+
+
+def test_adamw_is_for_all_but_the_search() -> None:
+    with_adamw = wish(settings={"training": {"optimizer": "adamw", "lr": 0.001}})
+    recipe = check(_recipe(with_adamw, assistants=(), epochs=2))
+    assert recipe.training.optimizer == "adamw"
+    assert structure_training_of(recipe).optimizer == "sgd"
+    assert "training" not in _recipe(wish(), assistants=(), epochs=2)["structure"]
+
+
+def test_a_new_plan_is_refused_for_a_run_of_another_before_its_pilots(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["--teacher", "resnet-8", "--budget", "0.4xMAC", "--out", "s"]
+    (here / "s").mkdir()
+    recipe = check(_recipe(wish(), assistants=(), epochs=3))
+    (here / "s" / "recipe.yaml").write_text(recipe.as_yaml(), "utf-8")
+    monkeypatch.setattr("understudy.compress.piloted", lambda *_, **__: pytest.fail("pilots"))
+    compress(*asked, "--set", "training.epochs=2", status=2)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--out s holds a run of another plan: its training.epochs is 3, and this plan's 2." in said
+    assert not (here / "s-pilots" / "plan.json").exists()
 
 
 def test_a_named_student_within_the_budget_is_taken_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

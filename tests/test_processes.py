@@ -52,16 +52,71 @@ def test_a_process_that_nobody_asked_for_has_no_parent_to_end_with() -> None:
 
 def test_there_is_one_way_to_start_them() -> None:
     assert processes.context() is processes.context()
-    assert processes.context().get_start_method() == "forkserver"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no server")
 def test_where_the_path_of_a_socket_would_be_too_long_each_is_started_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/" + "long/" * 20)
-    assert processes.context.__wrapped__().get_start_method() == "spawn"
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
-    assert processes.context.__wrapped__().get_start_method() == "forkserver"
+    for folder, way in (
+        ("/" + "long/" * 20, "spawn"),
+        ("/" + "ä" * 50, "spawn"),  # 101 bytes
+        ("/tmp", "forkserver"),
+    ):
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        assert processes._chosen.__wrapped__().get_start_method() == way
+
+
+# A server that takes its time, and a file in the working folder that is called like a module which it imports.
+STARTING = """
+import os, signal, sys, time
+from understudy import processes
+
+processes.LOADED = ["slow"]
+
+def ask(pipe):
+    import statistics
+    pipe.send([statistics.__file__, os.environ.get("PYTHONSAFEPATH")])
+
+if __name__ == "__main__":
+    context = processes.context()
+    assert "PYTHONSAFEPATH" not in os.environ
+    ours, theirs = context.Pipe()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGINT)
+    os.killpg(0, signal.SIGTERM)
+    process = context.Process(target=ask, args=(theirs,))
+    process.start()
+    print(*ours.recv())
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no server")
+def test_the_server_stands_signals_to_its_group_and_files_that_are_called_like_modules(
+    tmp_path: Path,
+) -> None:
+    library, here = tmp_path / "library", tmp_path / "here"
+    for folder in (library, here):
+        folder.mkdir()
+    (library / "slow.py").write_text("import statistics, time\ntime.sleep(1)\n", "utf-8")
+    (library / "program.py").write_text(STARTING, "utf-8")
+    (here / "statistics.py").write_text("raise SystemExit('not this one')\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, str(library / "program.py")],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(library)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    file, status = done.stdout.split("\n")[:2]
+    assert "here" not in file
+    assert status == "0"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

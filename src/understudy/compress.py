@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ USUAL_EPOCHS = 30
 FEWEST_EPOCHS = 4  # below it an assistant takes more from the student than it gives: no pilots, no assistant
 PILOT_SHARE = 0.1  # of the student's epochs, for each pilot
 HELD_BACK = 0.15  # of the hours, for what a forecast misses, the exported file and its checks
+SEARCH_LR = 0.05  # of a structure search by SGD, where all else is trained by AdamW
 WAYPOINTS = (0.25, 0.5, 0.75)  # candidates for the assistant, between teacher and student in ratios of cost
 MOST_CANDIDATES = 4
 LONG_FORECAST = 11  # epochs of the second forecast, beside one of 1: the difference is the price of ten
@@ -327,6 +328,8 @@ def _recipe(
         budget = _said_budget(wish)
     if budget is not None:
         said["structure"] = {"budget": dict(budget)}
+        if training.get("optimizer") == "adamw":  # with which a search does not go
+            said["structure"]["training"] = {"optimizer": "sgd", "lr": SEARCH_LR}
     return _with_assistants(said, assistants)
 
 
@@ -361,7 +364,6 @@ def _left_over(limits: Limits, student: Cost) -> dict[str, str]:
 
 def _student(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[dict[str, str] | None, list[str]]:
     """The budget of the structure search, None where the named student is within it as it is; and why."""
-    from understudy.ladder.graph import expected
     from understudy.ladder.structured import label
     from understudy.structure.budget import Budget
 
@@ -370,29 +372,32 @@ def _student(wish: Wish, recipe: Recipe, dataset: Dataset) -> tuple[dict[str, st
     teacher = rung_of(recipe, recipe.models.teacher, "models.teacher")
     budget = Budget(multiply_adds=wish.multiply_adds, parameters=wish.parameters)
     above = _cost(teacher.network, dataset)
+    limits = budget.limits(above)
+
+    def numbers(which: Iterable[str]) -> str:
+        return " and ".join(f"{getattr(limits, what):,} {_NOUNS[what]}" for what in which)
+
     reasons = [f"The teacher {teacher.network.label} costs {_in_words(above)} an image."]
     if wish.student is None:
         reasons.append(
             f"The student is what a structure search leaves of the teacher within {label(budget)}: "
-            f"{_in_words(expected(budget, above))} at most."
+            f"{numbers(_said_budget(wish))} at most."
         )
         return _said_budget(wish), reasons
     assert recipe.models.student is not None
     student = _cost(rung_of(recipe, recipe.models.student, "models.student").network, dataset)
-    limits = budget.limits(above)
     if limits.hold(student):
         reasons.append(
             f"The student {wish.student} costs {_in_words(student)} and is within {label(budget)} as it is."
         )
         return None, reasons
     lower = _left_over(limits, student)
-    numbers = " and ".join(f"{getattr(limits, what):,} {_NOUNS[what]}" for what in lower)
     whose = (
         " of the teacher's" if any(isinstance(asked, float) for asked in budget.definition().values()) else ""
     )
     reasons.append(
         f"The student {wish.student} costs {_in_words(student)}; a structure search makes it fit into "
-        f"{label(budget)}{whose}: {numbers} at most."
+        f"{label(budget)}{whose}: {numbers(lower)} at most."
     )
     return lower, reasons
 

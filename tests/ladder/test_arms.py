@@ -18,6 +18,7 @@ from understudy.ladder.planning import planned
 from understudy.models.peers import PeerForm
 from understudy.recipe.schema import Control, Shape
 from understudy.teaching import Labels, SoftTargets
+from understudy.teaching.balanced import BalancedLabels
 from understudy.teaching.curriculum import Curriculum
 from understudy.teaching.peers import Peers
 from understudy.training.signals import Signals
@@ -35,7 +36,7 @@ WHOLE = replace(
     MATERIAL,
     uniform=((), tiny.STUDENT),
     alone=([], tiny.STUDENT),
-    beta=0.99,
+    weighed=BalancedLabels(beta=0.99),
     shape="dense",
     curriculum=Curriculum(method=SoftTargets()),
     matching=Matching(

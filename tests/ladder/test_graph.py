@@ -725,3 +725,12 @@ def test_the_temperature_is_that_of_the_first_stage_with_soft_targets_whatever_i
         temperature_of(jobs_of([stage("teacher"), stage("a", "teacher", method=inside), hot], dataset)) == 3.0
     )
     assert temperature_of(jobs_of([stage("teacher"), hot], dataset)) == 9.0
+
+
+def test_what_another_method_calls_a_temperature_is_none_of_soft_targets(dataset: Dataset) -> None:
+    class Warming(Labels):
+        name = "warming"
+        temperature = (8.0, 2.0)
+
+    odd = stage("odd", "teacher", method=Warming())
+    assert temperature_of(jobs_of([stage("teacher"), odd], dataset)) is None

@@ -373,6 +373,13 @@ def test_what_a_replica_gives_in_a_thread_of_its_own_is_kept_by_its_device() -> 
     assert features._seen.by_device["0"][torch.device("cpu")].tolist() == [1, 1]
 
 
+def test_what_replicas_gave_is_joined_in_the_order_of_their_devices() -> None:
+    first, second, third = (torch.full((2, 3), float(number)) for number in range(3))
+    parts = {torch.device("cuda", 0): third, torch.device("cuda", 2): first, torch.device("cuda", 1): second}
+    joined = features._joined(parts, [2, 1, 0], torch.device("cpu"))
+    assert torch.equal(joined, torch.cat([first, second, third]))
+
+
 @pytest.mark.parametrize("outside", [True, False])
 def test_distributed_data_parallel_may_be_inside_or_outside(outside: bool, tmp_path: Path) -> None:
     distributed = torch.distributed

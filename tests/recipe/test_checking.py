@@ -331,6 +331,15 @@ def test_compat_of_a_method_is_the_training_of_its_tables(name: str) -> None:
         assert whole["models"]["teacher"]["training"] == {"lr": 0.1, "weight_decay": 2e-4}
         assert whole["models"]["student"]["training"] == {}
         assert (whole["teaching"]["temperature"], whole["teaching"]["soft_weight"]) == (2, 0.5)
+        assert whole["control_training"] == {"scratch": {"lr": 0.1, "weight_decay": 2e-4}}
+
+
+def test_compat_leaves_the_rate_of_whom_nobody_teaches_to_a_recipe_that_says_it() -> None:
+    said = {"compat": "bkd", "controls": ["scratch", "direct", "label_smoothing"]}
+    own = {"scratch": {"lr": 0.3}, "direct": {"lr": 0.4}}
+    half = checked(**said, training={"weight_decay": 0.0}, control_training=own).control_training
+    assert half == {"scratch": {"lr": 0.3}, "direct": {"lr": 0.4}, "label_smoothing": {"lr": 0.1}}
+    assert checked(**said, training={"weight_decay": 0.0, "lr": 1.0}).control_training == {}
 
 
 def test_slips_of_published_codes_are_never_the_default() -> None:
@@ -430,7 +439,7 @@ def test_an_unknown_compat_is_refused() -> None:
     [
         (
             "trainig={}",
-            "trainig is no key. Possible: version, data, ladder, models, structure, quantise, teaching, training, signals, controls, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
+            "trainig is no key. Possible: version, data, ladder, models, structure, quantise, teaching, training, signals, controls, control_training, compare, direct_long, seeds, repeat, ladder_seed, compat. Did you mean 'training'?",
         ),
         ("training.lrr=1", "training.lrr is no key."),
         (

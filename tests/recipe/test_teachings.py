@@ -468,9 +468,51 @@ def test_hints_match_the_layers_of_sparse_codes_and_are_trained_like_the_start(d
     assert hints.training == codes.training
 
 
-def test_balanced_labels_have_the_beta_of_the_balance(data: Path) -> None:
+def test_balanced_labels_have_the_weights_and_the_schedule_of_the_balance(data: Path) -> None:
     made = stages(built(data, teaching={"balance": {"beta": 0.25}}, controls=["balanced_labels"]))
     assert made["balanced_labels"].method == BalancedLabels(beta=0.25)
+    made = stages(built(data, teaching={"balance": {"defer": 0.5}}, controls=["balanced_labels"]))
+    assert made["balanced_labels"].method == BalancedLabels(defer=0.5)
+
+
+def test_controls_of_a_curriculum_have_sparse_codes_of_a_teacher_of_peers_as_the_ladder_has(
+    data: Path,
+) -> None:
+    models = {**MODELS, "teacher": {**MODELS["teacher"], "peers": {"count": 2}}}
+    sections: Any = {"models": models, "ladder": {"shape": "direct"}}
+    parts = {"teaching": {"curriculum": True, "sparse_codes": True}}
+    made = stages(built(data, controls=["curriculum_reverse"], **sections, **parts))
+    dictionaries = made["curriculum_reverse/dictionaries"]
+    assert isinstance(dictionaries.method, Dictionaries)
+    assert dictionaries.network.peers is not None
+    assert dictionaries.start == "teacher"
+
+
+# --- trainings of controls ------------------------------------------------------------------------------------------
+
+
+def test_a_control_may_be_trained_otherwise_and_nobody_else_is(data: Path) -> None:
+    controls = ["scratch", "direct", "early_teacher", "peers_alone", "chain"]
+    models = {**MODELS, "student": {**MODELS["student"], "peers": {"count": 2}, "training": {"lr": 0.07}}}
+    usual = stages(built(data, controls=controls, models=models))
+    own = {name: {"lr": 0.01 * (1 + place)} for place, name in enumerate(controls)}
+    made = stages(built(data, controls=controls, models=models, control_training=own))
+    assert made.keys() == usual.keys()
+    changed_ones = {name for name in made if made[name] != usual[name]}
+    assert changed_ones == {*controls[:3], "peers_alone ensemble", "chain"}
+    for place, name in enumerate(["scratch", "direct", "early_teacher", "peers_alone ensemble", "chain"]):
+        whole = usual[name].training
+        assert whole is not None
+        assert whole.lr == 0.07
+        assert made[name].training == replace(whole, lr=0.01 * (1 + place))
+
+
+def test_a_control_of_the_long_form_may_be_trained_otherwise(data: Path) -> None:
+    raw = {**long(), "controls": ["scratch", "direct"], "control_training": {"scratch": {"epochs": 7}}}
+    made = stages(built(data, raw=raw))
+    assert made["scratch"].training is not None
+    assert made["direct"].training is not None
+    assert made["scratch"].training == replace(made["direct"].training, epochs=7)
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

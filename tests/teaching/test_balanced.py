@@ -304,12 +304,21 @@ def test_balanced_labels_train(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(equal)[name], tensor)
 
 
-def test_the_definition_of_balanced_labels_is_their_beta() -> None:
-    assert BalancedLabels(beta=0.9).definition(teachers=0) == {
-        "name": "balanced_labels",
-        "version": 1,
-        "beta": 0.9,
-    }
+def test_the_definition_of_balanced_labels_is_their_weights_and_when_they_begin() -> None:
+    whole = {"name": "balanced_labels", "version": 1, "beta": 0.9}
+    assert BalancedLabels(beta=0.9).definition(teachers=0) == whole
+    assert BalancedLabels(beta=0.9, defer=0.5).definition(teachers=0) == {**whole, "defer": 0.5}
+    for plain in (BalancedLabels(beta=0.0), BalancedLabels(defer=1.0)):
+        assert plain.definition(teachers=0) == Labels().definition(teachers=0)
+
+
+def test_labels_count_alike_until_the_weights_begin() -> None:
+    method = begun(BalancedLabels(defer=0.5), teachers=0)
+    plain, weighed = (begun(other, teachers=0) for other in (Labels(), BalancedLabels()))
+    step = made_step(drawn(6, 3), torch.tensor([0, 1, 2, 0, 1, 0]))
+    for epoch, same in ((0, plain), (4, plain), (5, weighed)):
+        step = at(step, epoch)
+        assert torch.equal(method.loss(step)["total"], same.loss(step)["total"])
 
 
 # ---------------------------------------------------------------- plain distillation as the official code has it

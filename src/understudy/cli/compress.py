@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from understudy.cli.deploy import check_int8
 from understudy.cli.options import Jobs, Quiet, Set, StoreFolder, check_jobs, say, store_of
 from understudy.errors import BadInput
+
+if TYPE_CHECKING:
+    from understudy.compress import Plan
 
 LEAST_SECONDS = 1.0  # that pilots and run get where the hours are over: they end with a checkpoint and say so
 
@@ -94,6 +97,7 @@ def compress(
     if dry_run:
         return
     if kept is None:
+        _check_run(out, plan)
         keep_plan(file, wish, plan)
     recipe, sentences = piloted(
         plan, out=pilots, store=place, hours=_left(hours, since=began), jobs=jobs, quiet=quiet
@@ -106,6 +110,28 @@ def compress(
 
     run_raw(dict(recipe), out=out, jobs=jobs, hours=_left(hours, since=began), store=store, quiet=quiet)
     deliver(out, int8=int8, max_drop=max_drop)
+
+
+def _check_run(out: Path, plan: Plan) -> None:
+    """Whether a run that is in ``out`` already can be of this plan, which is new; before hours go into its pilots.
+
+    Raises:
+        BadInput: it was trained otherwise.
+    """
+    from understudy.recipe import check
+    from understudy.recipe.reading import read_file
+    from understudy.report.run_folder import RECIPE
+
+    if not (out / RECIPE).is_file():
+        return
+    there = read_file(out / RECIPE).get("training")
+    here = check(plan.recipe).as_dict()["training"]
+    if isinstance(there, dict) and there != here:
+        key = next(key for key in {**here, **there} if here.get(key) != there.get(key))
+        raise BadInput(
+            f"--out {out} holds a run of another plan: its training.{key} is {there.get(key)}, and this plan's {here.get(key)}. "
+            f"Choose another --out."
+        )
 
 
 def _now() -> float:

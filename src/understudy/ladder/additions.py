@@ -56,14 +56,15 @@ def with_peers(stages: Sequence[Stage], settings: Peers) -> list[Stage]:
     found: list[Stage] = []
     for stage in stages:
         form = stage.network.peers
-        if form is None or stage.method is None or isinstance(stage.method, Peers):
+        method = stage.method
+        if form is None or method is None or isinstance(method, Peers) or not method.trains_student:
             found.append(stage)
             continue
         if stage.start is not None or stage.structure is not None:
             raise BadInput(
                 f"stage {stage.name!r} is of peers, which begin with weights of their own: leave out its start and structure."
             )
-        together = replace(stage, method=replace(settings, method=stage.method, count=form.count))
+        together = replace(stage, method=replace(settings, method=method, count=form.count))
         if stage.role != "student":
             found.append(together)
             continue

@@ -32,7 +32,7 @@ class Material:
         uniform: of ``uniform``: stages that come before, and the network, all of whose layers are narrowed alike.
         alone: what ``structure_alone`` is made of: the stages that find a structure without a teacher, and its rung.
         form: of the peers of ``peers`` and ``peers_alone``. peers: how peers teach each other, wherever there are some.
-        beta: of ``balanced_labels``.
+        weighed: how ``balanced_labels`` is trained.
         shape: of the ladder, which ``curriculum_reverse`` and ``curriculum_random`` are in another order.
         curriculum: of that ladder.
         own: the ladder's own student, where it has what those of the controls have not: peers.
@@ -51,7 +51,7 @@ class Material:
     alone: tuple[Sequence[Stage], Rung] | None = None
     form: PeerForm = field(default_factory=PeerForm)
     peers: Peers = field(default_factory=lambda: Peers(method=Labels()))
-    beta: float | None = None
+    weighed: BalancedLabels | None = None
     shape: str = ""
     curriculum: Curriculum | None = None
     own: Rung | None = None
@@ -97,14 +97,13 @@ class Material:
         trained, first = with_peers(self.together(name), replace(self.peers, weight=0.0))
         return [replace(trained, role="start"), first]
 
-    def weighed(self) -> list[Stage]:
+    def by_rarity(self) -> list[Stage]:
         """``balanced_labels``: the student from labels that weigh as their class is rare."""
-        if self.beta is None:
+        if self.weighed is None:
             raise BadInput(
                 "the control balanced_labels goes with teaching.balance: it has its weights, and no teacher."
             )
-        (stage,) = shapes.scratch(self.student, name="balanced_labels")
-        return [replace(stage, method=BalancedLabels(beta=self.beta))]
+        return shapes.scratch(self.student, self.weighed, name="balanced_labels")
 
     def longer(self) -> list[Stage]:
         """``direct_long``: the epochs of a start from matched layers count, those of dictionaries do not."""
@@ -146,7 +145,7 @@ ARMS: dict[str, Callable[[Material], list[Stage]]] = {
     "uniform": lambda m: m.narrowed(),
     "structure_alone": lambda m: m.untaught(),
     "peers_alone": lambda m: m.side_by_side(),
-    "balanced_labels": lambda m: m.weighed(),
+    "balanced_labels": lambda m: m.by_rarity(),
     "curriculum_reverse": lambda m: m.in_order("curriculum_reverse", direction="hard_first"),
     "curriculum_random": lambda m: m.in_order("curriculum_random", score="random"),
     "hints": lambda m: m.hinted(),

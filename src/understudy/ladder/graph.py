@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from understudy.errors import BadInput, listed, suggestion
 from understudy.ladder.stage import Stage
 from understudy.store.keys import key_of
+from understudy.teaching import SoftTargets
 from understudy.teaching.around import innermost
+from understudy.teaching.decoupled import Decoupled
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -421,9 +423,9 @@ def temperature_of(all_jobs: Sequence[Job]) -> float | None:
     """Of the soft targets that the first of the stages is taught by that has any; None where none has."""
     for job in all_jobs:
         if job.teachers and job.stage.method is not None:
-            temperature = getattr(innermost(job.stage.method), "temperature", None)
-            if temperature is not None:
-                return float(temperature)
+            method = innermost(job.stage.method)
+            if isinstance(method, SoftTargets | Decoupled):  # others may mean something else by the word
+                return method.temperature
     return None
 
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -157,10 +157,14 @@ class Here:
         return
 
 
-def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Dataset) -> None:
+def _work(
+    pipe: Connection, stop: Any, running: Any, store: Path, dataset: Dataset, environment: Mapping[str, str]
+) -> None:
     """A worker process: makes the jobs that come through ``pipe`` until it is closed."""
     from understudy.training.memory import keep_pages
 
+    os.environ.clear()  # the server's is as it was when that began
+    os.environ.update(environment)
     keep_pages()  # this process is ours alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which tells everyone to stop
 
@@ -168,6 +172,7 @@ def _work(pipe: Connection, stop: Any, running: Any, store: Path, dataset: Datas
         stop.value = True
 
     signal.signal(signal.SIGTERM, halt)
+    processes.listen(signal.SIGTERM)
 
     def stopping() -> bool:
         # without a parent, which was killed, it keeps a checkpoint and ends
@@ -265,7 +270,7 @@ class Processes:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_work,
-            args=(theirs, self.halt, self.running, self.store, self.dataset),
+            args=(theirs, self.halt, self.running, self.store, self.dataset, dict(os.environ)),
             daemon=False,
         )
         process.start()

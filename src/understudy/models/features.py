@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -325,12 +325,18 @@ class _Seen:
             if not self.by_device or inside is None:
                 return {}
             model = inside
-        joined = {}
-        for name, parts in self.by_device.items():
-            there = sorted(parts, key=lambda device: model.device_ids.index(device.index))
-            joined[name] = torch.cat([parts[device].to(f"cuda:{model.output_device}") for device in there])
+        joined = {
+            name: _joined(parts, model.device_ids, torch.device("cuda", model.output_device))
+            for name, parts in self.by_device.items()
+        }
         self.by_device.clear()
         return joined
+
+
+def _joined(parts: Mapping[torch.device, Tensor], order: Sequence[int], target: torch.device) -> Tensor:
+    """What the replicas on several devices gave, along the batch and in the order of the devices, on one of them."""
+    there = sorted(parts, key=lambda device: order.index(device.index))
+    return torch.cat([parts[device].to(target) for device in there])
 
 
 class _Hook:

@@ -17,6 +17,7 @@ from understudy.recipe.teachings import (
     peers_of,
     plain_method_of,
 )
+from understudy.recipe.validating import differing
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -66,8 +67,12 @@ def ladder_by_shape(recipe: Recipe, dataset: Dataset) -> Ladder:
         assert teacher is not None  # checked
         *others, last = main
         main = [*others, *additions.with_sparse_codes(last, shapes.teacher_stage(teacher), more["matching"])]
+    if name in recipe.control_training:
+        raise BadInput(
+            f"control_training.{name}: {name} is the ladder itself here, whose student models.student.training is about."
+        )
     controls = [
-        arm_of(control, teacher, assistants, alone, recipe, dataset, **more)
+        control_of(control, teacher, assistants, alone, recipe, dataset, **more)
         for control in recipe.controls
         if control != name
     ]
@@ -94,6 +99,7 @@ def _compared(
     recipe: Recipe, dataset: Dataset, *, shape: str, taught: Method, teacher: Rung | None, student: Rung
 ) -> dict[str, Any]:
     """What the controls are made of that a part of the teaching is compared with."""
+    from understudy.teaching.balanced import BalancedLabels
     from understudy.teaching.curriculum import Curriculum
 
     assert recipe.models is not None
@@ -102,7 +108,7 @@ def _compared(
     if said is not None and said.peers is not None:
         more["form"] = network_of(said).peers
     if teaching.balance is not None:
-        more["beta"] = teaching.balance.beta
+        more["weighed"] = BalancedLabels(beta=teaching.balance.beta, defer=teaching.balance.defer)
     if isinstance(taught, Curriculum):
         more["curriculum"] = taught
     if teaching.sparse_codes is not None:
@@ -144,6 +150,31 @@ def arm_of(
         **more,
     )
     return arm(name, material)
+
+
+def control_of(
+    name: str,
+    teacher: Rung | None,
+    assistants: Sequence[Rung],
+    student: Rung,
+    recipe: Recipe,
+    dataset: Dataset,
+    **more: Any,
+) -> list[Stage]:
+    """The stages of a control; its student is trained as ``control_training`` says."""
+    from understudy.ladder.additions import ENSEMBLE
+
+    stages = arm_of(name, teacher, assistants, student, recipe, dataset, **more)
+    own = recipe.control_training.get(name)
+    if own is None:
+        return stages
+    path = f"control_training.{name}."
+    return [
+        replace(stage, training=differing(stage.training, own, path))
+        if stage.training is not None and stage.name in (name, f"{name} {ENSEMBLE}")
+        else stage
+        for stage in stages
+    ]
 
 
 def _check_weights(recipe: Recipe) -> None:

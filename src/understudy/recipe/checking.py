@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import BadInput, listed
+from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.compat import expanded
 from understudy.recipe.reading import cut, long_form
 from understudy.recipe.schema import Model, Recipe
 from understudy.recipe.teachings import UNTAUGHT, check_peers, check_short, check_teaching
 from understudy.recipe.validating import (
+    differing,
     quantise_training_of,
     structure_training_of,
     teaching_of,
+    trained_as,
     training_of,
     validated,
 )
@@ -122,6 +124,13 @@ def _check_models(recipe: Recipe) -> None:
         raise BadInput(f"compare names an arm twice: {listed(recipe.compare)}.")
     if len(set(recipe.controls)) != len(recipe.controls):
         raise BadInput(f"controls names an arm twice: {listed(recipe.controls)}.")
+    for control, own in recipe.control_training.items():
+        if control not in recipe.controls:
+            raise BadInput(
+                f"control_training.{cut(control, quoted=False)}: that is none of this recipe's controls, which are "
+                f"{listed(recipe.controls) or 'none'}.{suggestion(control, recipe.controls)}"
+            )
+        differing(recipe.training, own, f"control_training.{control}.")
     models: list[tuple[str, Model]]
     if ladder.stages is not None:
         if ladder.shape is not None or recipe.models is not None:
@@ -138,7 +147,8 @@ def _check_models(recipe: Recipe) -> None:
             path = f"ladder.stages.{position}.teaching"
             teaching = teaching_of(recipe, entry, f"{path}.")
             if entry.model.weights is None and entry.model.file is None:
-                check_teaching(recipe, teaching, path=path, teachers=bool(entry.teachers))
+                trained = [trained_as(recipe, entry.model, f"ladder.stages.{position}.model")]
+                check_teaching(recipe, teaching, path=path, teachers=bool(entry.teachers), trained=trained)
             if entry.start is not None and entry.model.start is not None:
                 raise BadInput(
                     f"ladder.stages.{position} starts from the stage {entry.start!r} and from a file; choose one."

@@ -9,6 +9,7 @@ from understudy.errors import BadInput, listed, suggestion
 from understudy.recipe.reading import cut
 from understudy.recipe.schema import Compat
 
+UNTAUGHT_CONTROLS = ("scratch", "label_smoothing", "balanced_labels", "structure_alone", "peers_alone")
 # What the codes do, as plain keys; a key that the recipe sets itself is left as it is. ``parts`` are of a teaching, where
 # the recipe has them; ``untaught`` is of networks that nobody teaches.
 _CIFAR100_STATISTICS = {
@@ -156,6 +157,13 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
                     **{key: value for key, value in family.items() if key not in by_recipe},
                     **said,
                 }
+
+    untaught = {key: value for key, value in official.get("untaught", {}).items() if key not in by_recipe}
+    controls, own = whole.get("controls"), whole.get("control_training", {})
+    if untaught and isinstance(controls, list) and isinstance(own, dict):
+        alone = {name: own.get(name, {}) for name in controls if name in UNTAUGHT_CONTROLS}
+        filled = {name: {**untaught, **said} for name, said in alone.items() if isinstance(said, dict)}
+        whole["control_training"] = {**own, **filled}
 
     models = whole.get("models")
     if isinstance(models, dict):

@@ -407,6 +407,10 @@ class Recipe(_Section):
     training: Training = Field(default_factory=Training)
     signals: Signals = Field(default_factory=Signals)
     controls: list[Control] = Field(description="arms beside the ladder; [scratch, direct] unless said")
+    control_training: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="what differs where the student of a control is trained: {scratch: {lr: 0.1}}",
+    )
     compare: list[Name] | None = Field(
         None,
         description="arms whose difference to direct is the claim, named beforehand; others are corrected",

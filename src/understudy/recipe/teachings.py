@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
 from understudy.recipe.schema import Model, Recipe, Teaching
-from understudy.recipe.validating import codes_training_of, dictionary_training_of
+from understudy.recipe.validating import (
+    codes_training_of,
+    dictionary_training_of,
+    differing,
+    trained_as,
+    training_of,
+)
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from understudy.teaching import Method, SoftTargets
     from understudy.teaching import Stochastic as Dropping
     from understudy.teaching.peers import Peers
+    from understudy.training import Training
 
 ADDED = ("balance", "curriculum", "sparse_codes")  # parts of a teaching that controls do not have
 UNTAUGHT = ("scratch", "peers")  # shapes in which nobody teaches the student
@@ -182,7 +189,14 @@ def _layers(network: Network, dataset: Dataset) -> dict[str, tuple[int, ...]]:
 # --- what goes together -------------------------------------------------------------------------------------------
 
 
-def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: bool) -> None:
+def check_teaching(
+    recipe: Recipe,
+    teaching: Teaching,
+    *,
+    path: str,
+    teachers: bool,
+    trained: Sequence[tuple[str, Training]],
+) -> None:
     """Whether the parts of a teaching fit each other and the rest of the recipe.
 
     Args:
@@ -190,16 +204,16 @@ def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: b
         teaching: of the recipe, or of one stage.
         path: where it stands, such as ``teaching``.
         teachers: whether somebody teaches.
+        trained: of each network that it teaches, where its training stands in the recipe, and all of it.
     """
     curriculum, balance = teaching.curriculum, teaching.balance
+    smoothed = [(f"{where}.label_smoothing", own.label_smoothing) for where, own in trained]
+    sampled = [(f"{where}.sampling", own.sampling) for where, own in trained if own.sampling != "instance"]
     for part in ("balance", "sparse_codes"):
         if getattr(teaching, part) is not None and not teachers:
             raise BadInput(f"{path}.{part} is about what teachers say, and nobody teaches: leave it out.")
     if balance is not None and balance.control_labels == "balanced":
-        for key, value in (
-            ("training.label_smoothing", recipe.training.label_smoothing),
-            ("data.views.mixup", recipe.data.views.mixup),
-        ):
+        for key, value in (*smoothed, ("data.views.mixup", recipe.data.views.mixup)):
             if value:
                 raise BadInput(
                     f"{path}.balance.control_labels: balanced weighs each image by its one label, and {key} is {value:g}: "
@@ -211,12 +225,13 @@ def check_teaching(recipe: Recipe, teaching: Teaching, *, path: str, teachers: b
                 f"{path}.curriculum.score {curriculum.score} needs a teacher, and nobody teaches. Without one: loss, "
                 f"confidence or random."
             )
-        if recipe.training.sampling != "instance":
-            raise BadInput(
-                f"{path}.curriculum and training.sampling {recipe.training.sampling} both say which samples come: choose one."
-            )
+        for key, sampling in sampled:
+            raise BadInput(f"{path}.curriculum and {key} {sampling} both say which samples come: choose one.")
         if recipe.structure is not None:
-            raise BadInput(f"{path}.curriculum does not go with structure: learn the structure first.")
+            raise BadInput(
+                f"{path}.curriculum does not go with structure, whose search would see a part of the samples only: learn the "
+                f"structure first."
+            )
         method_of(teaching, teachers=teachers)
     if teaching.sparse_codes is not None:
         if teaching.sparse_codes.layers == {}:
@@ -235,10 +250,18 @@ def check_short(recipe: Recipe) -> None:
     """The teaching of a ladder by shape."""
     assert recipe.models is not None
     shape, student, parts = recipe.ladder.shape, recipe.models.student, added(recipe.teaching)
-    check_teaching(recipe, recipe.teaching, path="teaching", teachers=shape not in UNTAUGHT)
+    below = [(f"models.assistants.{i}", model) for i, model in enumerate(recipe.models.assistants)]
+    below += [("models.student", student)] if student is not None else []
+    trained = [trained_as(recipe, model, at) for at, model in below if not (model.weights or model.file)]
+    check_teaching(recipe, recipe.teaching, path="teaching", teachers=shape not in UNTAUGHT, trained=trained)
     if shape in ("paths", "pacemaker") and (parts or (student is not None and student.peers)):
         what = f"teaching.{parts[0]}" if parts else "models.student.peers"
-        raise BadInput(f"{what} does not go with shape: {shape}; take direct, chain or dense.")
+        why = (
+            "which compares ladders with each other and has none without it"
+            if shape == "paths"
+            else "which trains the student in two stages of its own"
+        )
+        raise BadInput(f"{what} does not go with shape: {shape}, {why}; take direct, chain or dense.")
     for control, part in (
         ("balanced_labels", "balance"),
         ("curriculum_reverse", "curriculum"),
@@ -248,11 +271,16 @@ def check_short(recipe: Recipe) -> None:
         if control in recipe.controls and part not in parts:
             raise BadInput(f"controls: {control} goes with teaching.{part}, and this recipe has none.")
     has_peers = shape == "peers" or (student is not None and student.peers is not None)
-    if "balanced_labels" in recipe.controls and recipe.training.label_smoothing:
-        raise BadInput(
-            "controls: balanced_labels has no smoothed labels, and training.label_smoothing is "
-            f"{recipe.training.label_smoothing:g}: leave one of them out."
+    if "balanced_labels" in recipe.controls and student is not None:
+        alone = training_of(recipe, student, "models.student.training.")
+        own = differing(
+            alone, recipe.control_training.get("balanced_labels", {}), "control_training.balanced_labels."
         )
+        if own.label_smoothing:
+            raise BadInput(
+                f"controls: balanced_labels has no smoothed labels, and training.label_smoothing is {own.label_smoothing:g}: "
+                f"leave one of them out, or say control_training: {{balanced_labels: {{label_smoothing: 0}}}}."
+            )
     if "balanced_labels" in recipe.controls and recipe.data.views.mixup:
         raise BadInput(
             "controls: balanced_labels weighs each image by its label, and data.views.mixup blends two: leave one of them out."
@@ -271,6 +299,21 @@ def check_short(recipe: Recipe) -> None:
                 f"controls: {control} is the same as the ladder where teaching.curriculum.score is random: leave it out, or "
                 f"take another score."
             )
+        if (
+            control == "curriculum_reverse"
+            and control in recipe.controls
+            and recipe.teaching.curriculum
+            and recipe.teaching.curriculum.direction == "hard_first"
+        ):
+            raise BadInput(
+                "controls: curriculum_reverse is the same as the ladder where teaching.curriculum.direction is hard_first: "
+                "leave it out, or begin with the easy ones."
+            )
+    if "peers_alone" in recipe.controls and has_peers and not recipe.teaching.peers.weight:
+        raise BadInput(
+            "controls: peers_alone is the same as the ladder where teaching.peers.weight is 0, so that peers do not teach each "
+            "other: leave it out."
+        )
     if "peers_alone" in recipe.controls and not has_peers:
         raise BadInput(
             "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither."

@@ -19,7 +19,18 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (
 
 def training_of(recipe: Recipe, model: Model, path: str) -> Training:
     """The recipe's training with what differs for one network."""
-    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **model.training}
+    return differing(recipe.training, model.training, path)
+
+
+def trained_as(recipe: Recipe, model: Model, path: str) -> tuple[str, Training]:
+    """Where the training of the network at ``path`` stands in the recipe, and that training."""
+    own = f"{path}.training"
+    return own if model.training else "training", training_of(recipe, model, f"{own}.")
+
+
+def differing(usual: Training, own: Mapping[str, Any], path: str) -> Training:
+    """A training with the keys that differ from it; ``path`` is where those stand in the recipe."""
+    merged = {**json.loads(_ADAPTERS[Training].dump_json(usual)), **own}
     training: Training = validated(Training, merged, path)
     return training
 
@@ -35,8 +46,7 @@ def structure_training_of(recipe: Recipe) -> Training:
     own = {"schedule": "constant", **recipe.structure.training}
     if recipe.structure.epochs is not None:
         own["epochs"] = recipe.structure.epochs
-    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
-    training: Training = validated(Training, merged, "structure.training.")
+    training = differing(recipe.training, own, "structure.training.")
     if training.optimizer != "sgd":
         raise BadInput(
             f"structure: a search trains by sgd, and training.optimizer is {training.optimizer}, which takes from channels "
@@ -52,10 +62,8 @@ def quantise_training_of(recipe: Recipe) -> Training:
     """
     assert recipe.quantise is not None
     own = {"precision": "fp32", "lr": recipe.training.lr / 100, "clip": 1.0, **recipe.quantise.training}
-    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
-    merged["epochs"] = recipe.quantise.training.get("epochs", recipe.quantise.epochs)
-    training: Training = validated(Training, merged, "quantise.training.")
-    return training
+    own["epochs"] = recipe.quantise.training.get("epochs", recipe.quantise.epochs)
+    return differing(recipe.training, own, "quantise.training.")
 
 
 def codes_training_of(recipe: Recipe, section: SparseCodesSection) -> Training:
@@ -63,9 +71,7 @@ def codes_training_of(recipe: Recipe, section: SparseCodesSection) -> Training:
     own = dict(section.training)
     if section.epochs is not None:
         own = {"epochs": section.epochs, **own}
-    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
-    training: Training = validated(Training, merged, "teaching.sparse_codes.training.")
-    return training
+    return differing(recipe.training, own, "teaching.sparse_codes.training.")
 
 
 def dictionary_training_of(recipe: Recipe, section: SparseCodesSection) -> Training:
@@ -80,9 +86,7 @@ def dictionary_training_of(recipe: Recipe, section: SparseCodesSection) -> Train
         "epochs": epochs,
     }
     own = {**usual, **section.dictionary_training}
-    merged = {**json.loads(_ADAPTERS[Training].dump_json(recipe.training)), **own}
-    training: Training = validated(Training, merged, "teaching.sparse_codes.dictionary_training.")
-    return training
+    return differing(recipe.training, own, "teaching.sparse_codes.dictionary_training.")
 
 
 def teaching_of(recipe: Recipe, entry: StageEntry, path: str) -> Teaching:
@@ -130,7 +134,9 @@ def _first(error: ValidationError, kind_of_value: type, value: Any, path: str) -
     if kind == "value_error":
         # Training's own checks; they speak of the recipe's training, which need not be where this one stands
         inner = problem["msg"].removeprefix("Value error, ")
-        return path.removesuffix("training.") + inner if path else inner
+        if path and not path.endswith("training."):
+            return path + inner.removeprefix("training.")
+        return path.removesuffix("training.") + inner
     shown = json.dumps(given, ensure_ascii=False, default=str)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     example = _EXAMPLES.get(steps[-1], "") if steps else ""

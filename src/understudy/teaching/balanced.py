@@ -16,6 +16,7 @@ from understudy.losses.balanced import (
     unnormalised_factor,
     weighted_cross_entropy,
 )
+from understudy.teaching.labels import Labels
 from understudy.teaching.method import Beginning, Method, Step
 from understudy.teaching.soft_targets import SoftTargets
 
@@ -29,24 +30,18 @@ FORMS = ("renormalised", "unnormalised")
 
 
 @dataclass(kw_only=True)
-class _ByRarity(SoftTargets):
-    """Soft targets that know how rare each class is, and from which epoch on that counts."""
+class _ByRarity(Method):
+    """A way to teach that knows how rare each class is, and from which epoch on that counts."""
 
     beta: float = 0.9999
     defer: float = 0.0
     class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
     first_epoch: int = field(default=0, init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_beta(self.beta)
-        check_defer(self.defer)
-
-    def definition(self, *, teachers: int) -> dict[str, Any]:
-        known = super().definition(teachers=teachers)
-        if self.beta == 0 or self.defer == 1:
-            return {**known, "name": SoftTargets.name}
-        return {**known, "beta": self.beta, "defer": self.defer}
+    @property
+    def weighs(self) -> bool:
+        """Whether classes count differently in any epoch."""
+        return self.beta != 0 and self.defer != 1
 
     def begin(self, beginning: Beginning) -> None:
         self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
@@ -61,7 +56,23 @@ class _ByRarity(SoftTargets):
 
 
 @dataclass(kw_only=True)
-class BalancedTargets(_ByRarity):
+class _SoftByRarity(_ByRarity, SoftTargets):
+    """Soft targets that do."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_beta(self.beta)
+        check_defer(self.defer)
+
+    def definition(self, *, teachers: int) -> dict[str, Any]:
+        known = super().definition(teachers=teachers)
+        if not self.weighs:
+            return {**known, "name": SoftTargets.name}
+        return {**known, "beta": self.beta, "defer": self.defer}
+
+
+@dataclass(kw_only=True)
+class BalancedTargets(_SoftByRarity):
     """Soft targets in which each class counts by how rarely it is seen (BKD); the hard term stays as it is.
 
     For class counts n_c of the training split and teacher probabilities p at temperature T::
@@ -120,7 +131,7 @@ class BalancedTargets(_ByRarity):
 
 
 @dataclass(kw_only=True)
-class BalancedHardTerm(_ByRarity):
+class BalancedHardTerm(_SoftByRarity):
     """Soft targets as they are, and a hard term in which each label weighs as its class is rare.
 
     That is what the official code of BKD computes where it is asked for plain distillation, with which it compares: it
@@ -149,11 +160,12 @@ class BalancedHardTerm(_ByRarity):
 
 
 @dataclass(kw_only=True)
-class BalancedLabels(Method):
+class BalancedLabels(_ByRarity):
     """The labels alone, each weighed by how rare its class is: class-balanced cross-entropy.
 
     Attributes:
         beta: as in ``BalancedTargets``.
+        defer: likewise, so that what is compared has one schedule.
 
     References:
         Cui et al. 2019, arXiv:1901.05555, with softmax cross-entropy; the mean over a batch is weighed, as
@@ -162,21 +174,21 @@ class BalancedLabels(Method):
 
     name = "balanced_labels"
 
-    beta: float = 0.9999
-    class_weights: Tensor | None = field(default=None, init=False, compare=False, repr=False)
-
     def __post_init__(self) -> None:
         check_beta(self.beta)
+        check_defer(self.defer)
 
     def definition(self, *, teachers: int) -> dict[str, Any]:
-        return {"name": self.name, "version": self.version, "beta": self.beta}
-
-    def begin(self, beginning: Beginning) -> None:
-        self.class_weights = weights_of(beginning.labels, beginning.classes, self.beta)
+        if not self.weighs:
+            return Labels().definition(teachers=teachers)
+        deferred = {"defer": self.defer} if self.defer else {}
+        return {"name": self.name, "version": self.version, "beta": self.beta, **deferred}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        assert self.class_weights is not None, "the method has not begun"
-        hard = _balanced_hard_loss(step.student(step.batch), step.batch, self.class_weights)
+        class_weights = self.weights_in(step.epoch)
+        if class_weights is None:
+            return Labels().loss(step)
+        hard = _balanced_hard_loss(step.student(step.batch), step.batch, class_weights)
         return {} if hard is None else {"total": hard, "hard": hard}
 
 
