@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from understudy.deploy.export import check_packages, export
 from understudy.deploy.parity import NotAlike
 from understudy.deploy.student import Student
 from understudy.errors import BadInput, MissingExtra
+from understudy.models import build
+from understudy.models.peers import PeerForm, peer_network, weights_of_peer
 from understudy.store.files import sha256_of_file
 
 pytest.importorskip("onnxscript")
@@ -75,6 +78,28 @@ def test_the_file_runs_where_understudy_cannot_be_imported(student: Student, tmp
     assert ended.returncode == 0, ended.stderr
     answers = torch.tensor(json.loads(ended.stdout.splitlines()[-1]))
     torch.testing.assert_close(answers, small()(PREPROCESSING(images)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("which", ["first", "ensemble"])
+def test_peers_are_exported_as_their_first_or_their_ensemble(
+    student: Student, tmp_path: Path, to: str, which: str
+) -> None:
+    def resnet() -> torch.nn.Module:
+        return build("resnet-8", classes=3, channels=3, size=(8, 8), width=0.5)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        together = peer_network(resnet, PeerForm(count=2), channels=3, size=(8, 8))
+    alone = resnet()
+    alone.load_state_dict(weights_of_peer(together.state_dict()))
+    model = (together if which == "ensemble" else alone).eval().requires_grad_(False)
+    ending = {"onnx": ".onnx", "torch": ".pt2"}[to]
+    made = export(
+        replace(student, model=model), tmp_path / f"a{ending}", to=to, split=split(), with_preprocessing=True
+    )
+    assert made.parity is not None
+    assert made.parity.differing == 0
 
 
 def test_what_an_engineer_needs_stands_beside_it(student: Student, tmp_path: Path) -> None:

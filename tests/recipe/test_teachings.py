@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tests.recipe.tiny import short, write_data
 from understudy.errors import BadInput
 from understudy.ladder import Stage
-from understudy.ladder.additions import Matching, matched_layers
+from understudy.ladder.additions import Matching, matched_layers, unordered
 from understudy.models import features
 from understudy.recipe import Recipe, changed, check, read_text
 from understudy.recipe.building import Built, build
@@ -344,6 +344,16 @@ def test_the_layers_that_were_found_are_said_once_for_all_seeds(data: Path) -> N
         "dense + sparse_codes/start matches layers of student and teacher: stage2 with stage2, stage3 with stage3."
     ]
     assert matched_layers(built(data).jobs) == []
+
+
+def test_a_curriculum_without_room_for_a_phase_is_said(data: Path) -> None:
+    made = built(data, teaching={"curriculum": True}, training={"epochs": 1}, ladder="direct", seeds=[0, 1])
+    assert unordered(made.jobs) == [
+        "direct + curriculum has a curriculum and no room for a phase of it with training.epochs 1: samples come as usual. "
+        "Train longer, or see teaching.curriculum.boundaries and uniform."
+    ]
+    assert unordered(built(data, teaching={"curriculum": True}, training={"epochs": 9}).jobs) == []
+    assert unordered(built(data).jobs) == []
 
 
 def test_the_teaching_of_peers_and_their_form_reach_every_network_of_peers(data: Path) -> None:

@@ -89,7 +89,7 @@ METHODS = (
         recipe="controls: hints",
         does="the student first learns to tell its teacher's features",
         paper="Romero et al. 2015, arXiv:1412.6550",
-        state="verified",
+        state="our reading",
     ),
     Entry(
         name="peers (PCL)",

@@ -88,7 +88,7 @@ def plan(
     check_jobs(jobs)
     checked = check(changed_by(read_file(recipe), set_, seeds))
 
-    from understudy.ladder.additions import matched_layers
+    from understudy.ladder.additions import matched_layers, unordered
     from understudy.ladder.estimate import forecast
     from understudy.ladder.graph import unique, warnings
     from understudy.recipe.building import build
@@ -121,7 +121,7 @@ def plan(
         say(sentence)
     if len(built.ladder.students) > 1 and "direct" in built.ladder.students:
         say(sentence_on_power(built.jobs, kept, seeds=checked.seeds))
-    notes(built, [*warnings(built.jobs), *matched_layers(built.jobs)])
+    notes(built, [*warnings(built.jobs), *matched_layers(built.jobs), *unordered(built.jobs)])
 
 
 def run_raw(

@@ -10,6 +10,7 @@ from understudy.errors import BadInput
 from understudy.ladder.stage import Stage
 from understudy.models.features import published
 from understudy.teaching import Method
+from understudy.teaching.curriculum import Curriculum
 from understudy.teaching.hints import Hints
 from understudy.teaching.peers import Peers
 from understudy.teaching.sparse_codes import Dictionaries, SparseCodes, learnt_on
@@ -149,6 +150,21 @@ def matched_layers(all_jobs: Sequence[Job]) -> list[str]:
         names = job.stage.network.name, job.teachers[0].stage.network.name
         where = " (the pairs of the paper)" if dict(method.pairs) == published(*names) else ""
         said[f"{job.name} matches layers of student and teacher: {pairs}{where}."] = None
+    return list(said)
+
+
+def unordered(all_jobs: Sequence[Job]) -> list[str]:
+    """Which stages have a curriculum that so few epochs leave no room for, in a sentence for each."""
+    said: dict[str, None] = {}
+    for job in all_jobs:
+        method, training = job.stage.method, job.stage.training
+        if not isinstance(method, Curriculum) or training is None or method.phases(training.epochs)[:-1]:
+            continue
+        said[
+            f"{job.name} has a curriculum and no room for a phase of it with training.epochs {training.epochs}: samples come "
+            "as usual. "
+            "Train longer, or see teaching.curriculum.boundaries and uniform."
+        ] = None
     return list(said)
 
 

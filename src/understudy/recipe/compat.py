@@ -123,7 +123,11 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
     """``compat`` turned into plain keys; the resolved recipe then says ``compat: null``.
 
     Deviations from the official codes that stay: nothing is chosen on the test set, teachers see no gradient, and the
-    random streams are ours.
+    random streams are ours. Of ``srm``: AdamW in place of Adam with an L2 term, biases of the networks begin at 0 instead
+    of being drawn from a normal distribution, ``scratch`` has batches of 128 (256 there) and the start of ``hints`` of 384
+    (512), and the last dictionaries are taken, not those of the lowest training loss. Of ``pcl``: classifiers of peers begin
+    unequal. Of ``bkd``: a rate that warms up rises with every step, not every epoch, and shortcuts of a ResNet that change
+    the number of channels are 1x1 convolutions, where the code has none with parameters.
     """
     compat = whole.pop("compat")
     if compat not in get_args(Compat):

@@ -460,7 +460,8 @@ def _all() -> tuple[Paper, ...]:
                 Figure(arm="direct + sparse_codes", percent=74.7, what="SRM, about", mark="unverified"),
             ),
             ours=(
-                "AdamW in place of Adam with an L2 term",
+                "AdamW in place of Adam with an L2 term; biases that begin at 0, not drawn from a normal distribution",
+                "dictionaries learnt on the teacher as it answers, in evaluation mode; the code has it in training mode",
                 "the middle of the published grids: weight 0.5, T 4, twice as many atoms as channels, 2 % of them in a code; "
                 "the paper took what was best on validation images",
                 "scratch trains on batches of 128 and hints begin on 384; published are 256 and 512",

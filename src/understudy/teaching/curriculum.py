@@ -150,11 +150,12 @@ class Curriculum(Around):
                 f"curriculum.score {self.score} needs labels, and no training image has one. Without them: gap or random."
             )
 
-    def phases(self) -> list[int]:
+    def phases(self, epochs: int | None = None) -> list[int]:
         """The epochs at which phases begin, and last the one from which samples come as usual again. A phase for which
-        so few epochs leave no room is left out."""
-        end = self.epochs - round(self.uniform * self.epochs)
-        begins = sorted({max(1, round(share * self.epochs)) for share in self.boundaries})
+        so few epochs (of the stage, unless said) leave no room is left out."""
+        epochs = self.epochs if epochs is None else epochs
+        end = epochs - round(self.uniform * epochs)
+        begins = sorted({max(1, round(share * epochs)) for share in self.boundaries})
         return [*(epoch for epoch in begins if epoch < end), end]
 
     def on_epoch(self, epoch: int, survey: Survey) -> None:

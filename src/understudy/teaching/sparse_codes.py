@@ -50,7 +50,7 @@ class Dictionaries(Method):
 
     References:
         Tran et al. 2021, "Knowledge Distillation by Sparse Representation Matching", and the first author's code
-        (official).
+        (official). That takes the dictionaries of the lowest loss in training; ours are those of the last step.
     """
 
     name = "dictionaries"
