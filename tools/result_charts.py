@@ -1,6 +1,7 @@
 """Pictures of a run that stand alone, for the documentation.
 
-python tools/result_charts.py accuracy runs/name docs/results/name.svg          # test accuracy of every arm
+python tools/result_charts.py accuracy runs/name docs/results/name.svg          # test accuracy of every arm; of several runs:
+python tools/result_charts.py accuracy runs/a runs/b docs/results/name.svg      # the first one's, and what the others have beside
 python tools/result_charts.py groups   runs/name docs/results/name.svg          # the same for many, medium and few
 python tools/result_charts.py steps    runs/name docs/results/name.svg          # validation accuracy against steps
 """
@@ -96,9 +97,23 @@ def _row(result: Mapping[str, Any], arm: str, kind: str, figure: str, *, name: s
     )
 
 
+def _join(result: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Puts the arms of another run, and the stages they stand on, below those that are there."""
+    if result["data"]["fingerprint"] != other["data"]["fingerprint"]:
+        raise SystemExit("these runs are on different data")
+    known = {row["name"] for row in result["summary"]}
+    for part in ("summary", "stages"):
+        result[part] += [entry for entry in other[part] if entry["name"] not in known]
+    for part in ("graph", "edges", "controls"):
+        result["ladder"][part] += [one for one in other["ladder"][part] if one not in result["ladder"][part]]
+
+
 def main() -> None:
-    what, run, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    result = json.loads((run / "result.json").read_text("utf-8"))
+    what, runs, out = sys.argv[1], [Path(word) for word in sys.argv[2:-1]], Path(sys.argv[-1])
+    run = runs[0]
+    result, *others = [json.loads((one / "result.json").read_text("utf-8")) for one in runs]
+    for other in others:
+        _join(result, other)
     if what == "steps":
         recipe = read_file(run / "recipe.yaml")
         drawn = steps(result, batch=recipe["training"]["batch_size"])
