@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from understudy.cli import doctor
+from understudy.cli import doctor, main
 from understudy.cli.doctor import Finding, examine, fits, mismatch
 
 
@@ -67,12 +67,17 @@ def test_a_healthy_machine_is_told_so_with_status_0(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # it only looks
 
 
-def test_what_is_broken_sets_status_1_and_has_a_cure(tmp_path: Path) -> None:
+def test_what_is_broken_sets_status_1_and_has_a_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "store").write_text("a file", "utf-8")
-    done = run("--store", "store", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "store: Choose another folder with --store or UNDERSTUDY_STORE" in done.stdout
-    assert done.stdout.rstrip().endswith("1 broken, see above.")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--store", "store"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "store: Choose another folder with --store or UNDERSTUDY_STORE" in said
+    assert said.rstrip().endswith("1 broken, see above.")
 
 
 def test_everything_broken_has_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
