@@ -72,7 +72,7 @@ def ladder_by_shape(recipe: Recipe, dataset: Dataset) -> Ladder:
             f"control_training.{name}: {name} is the ladder itself here, whose student models.student.training is about."
         )
     controls = [
-        control_of(control, teacher, assistants, alone, recipe, dataset, **more)
+        as_control(control, arm_of(control, teacher, assistants, alone, recipe, dataset, **more), recipe)
         for control in recipe.controls
         if control != name
     ]
@@ -152,22 +152,13 @@ def arm_of(
     return arm(name, material)
 
 
-def control_of(
-    name: str,
-    teacher: Rung | None,
-    assistants: Sequence[Rung],
-    student: Rung,
-    recipe: Recipe,
-    dataset: Dataset,
-    **more: Any,
-) -> list[Stage]:
-    """The stages of a control; its student is trained as ``control_training`` says."""
+def as_control(name: str, stages: Sequence[Stage], recipe: Recipe) -> list[Stage]:
+    """The stages of a control, whose student is trained as ``control_training`` says."""
     from understudy.ladder.additions import ENSEMBLE
 
-    stages = arm_of(name, teacher, assistants, student, recipe, dataset, **more)
     own = recipe.control_training.get(name)
     if own is None:
-        return stages
+        return list(stages)
     path = f"control_training.{name}."
     return [
         replace(stage, training=differing(stage.training, own, path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import BadInput
-from understudy.recipe.by_shape import control_of
+from understudy.recipe.by_shape import arm_of, as_control
 from understudy.recipe.parts import dropping_of, given_file, network_of
 from understudy.recipe.schema import Recipe, StageEntry
 from understudy.recipe.teachings import (
@@ -141,7 +141,8 @@ def _controls(recipe: Recipe, dataset: Dataset, ladder: Ladder, student: str) ->
             continue  # the student learns from nobody anyway
         if teacher is None and control not in ("scratch", "label_smoothing"):
             continue  # nobody teaches: there is no direct way either
-        stages = control_of(control, teacher, assistants, _as_rung(end), recipe, dataset)
+        made_of = arm_of(control, teacher, assistants, _as_rung(end), recipe, dataset)
+        stages = as_control(control, made_of, recipe)
         made += [stage for stage in stages if stage.name not in names]
         names |= {stage.name for stage in stages}
     return made

@@ -262,6 +262,16 @@ def check_short(recipe: Recipe) -> None:
             else "which trains the student in two stages of its own"
         )
         raise BadInput(f"{what} does not go with shape: {shape}, {why}; take direct, chain or dense.")
+    has_peers = shape == "peers" or (student is not None and student.peers is not None)
+    _check_controls(recipe, parts, has_peers=has_peers)
+    if has_peers and "sparse_codes" in parts:
+        raise BadInput(
+            "teaching.sparse_codes finds the weights that a student begins with, and peers begin with their own: choose one."
+        )
+
+
+def _check_controls(recipe: Recipe, parts: Sequence[str], *, has_peers: bool) -> None:
+    """Whether each control has what it is made of, can be computed, and is another arm than the ladder itself."""
     for control, part in (
         ("balanced_labels", "balance"),
         ("curriculum_reverse", "curriculum"),
@@ -270,58 +280,50 @@ def check_short(recipe: Recipe) -> None:
     ):
         if control in recipe.controls and part not in parts:
             raise BadInput(f"controls: {control} goes with teaching.{part}, and this recipe has none.")
-    has_peers = shape == "peers" or (student is not None and student.peers is not None)
-    if "balanced_labels" in recipe.controls and student is not None:
-        alone = training_of(recipe, student, "models.student.training.")
-        own = differing(
-            alone, recipe.control_training.get("balanced_labels", {}), "control_training.balanced_labels."
-        )
-        if own.label_smoothing:
-            raise BadInput(
-                f"controls: balanced_labels has no smoothed labels, and training.label_smoothing is {own.label_smoothing:g}: "
-                f"leave one of them out, or say control_training: {{balanced_labels: {{label_smoothing: 0}}}}."
-            )
-    if "balanced_labels" in recipe.controls and recipe.data.views.mixup:
-        raise BadInput(
-            "controls: balanced_labels weighs each image by its label, and data.views.mixup blends two: leave one of them out."
-        )
-    if "dkd" in recipe.controls and recipe.data.views.mixup:
-        raise BadInput(
-            "controls: dkd tells the label's class from the others, and data.views.mixup blends two: leave one of them out."
-        )
-    for control in ("curriculum_reverse", "curriculum_random"):
-        if (
-            control in recipe.controls
-            and recipe.teaching.curriculum
-            and recipe.teaching.curriculum.score == "random"
-        ):
-            raise BadInput(
-                f"controls: {control} is the same as the ladder where teaching.curriculum.score is random: leave it out, or "
-                f"take another score."
-            )
-        if (
-            control == "curriculum_reverse"
-            and control in recipe.controls
-            and recipe.teaching.curriculum
-            and recipe.teaching.curriculum.direction == "hard_first"
-        ):
-            raise BadInput(
-                "controls: curriculum_reverse is the same as the ladder where teaching.curriculum.direction is hard_first: "
-                "leave it out, or begin with the easy ones."
-            )
-    if "peers_alone" in recipe.controls and has_peers and not recipe.teaching.peers.weight:
-        raise BadInput(
-            "controls: peers_alone is the same as the ladder where teaching.peers.weight is 0, so that peers do not teach each "
-            "other: leave it out."
-        )
-    if "peers_alone" in recipe.controls and not has_peers:
-        raise BadInput(
-            "controls: peers_alone goes with shape: peers or models.student.peers, and this recipe has neither."
-        )
-    if has_peers and "sparse_codes" in parts:
-        raise BadInput(
-            "teaching.sparse_codes finds the weights that a student begins with, and peers begin with their own: choose one."
-        )
+    curriculum, mixup = recipe.teaching.curriculum, recipe.data.views.mixup
+    smoothing = _smoothing_of_a_control(recipe, "balanced_labels")
+    one_label = "and data.views.mixup blends two: leave one of them out."
+    same_order = "is the same as the ladder where teaching.curriculum.score is random: leave it out, or take another score."
+    at_random = curriculum is not None and curriculum.score == "random"
+    for control, wrong, said in (
+        (
+            "balanced_labels",
+            smoothing,
+            f"has no smoothed labels, and training.label_smoothing is {smoothing:g}: leave one of them out, or say "
+            f"control_training: {{balanced_labels: {{label_smoothing: 0}}}}.",
+        ),
+        ("balanced_labels", mixup, f"weighs each image by its label, {one_label}"),
+        ("dkd", mixup, f"tells the label's class from the others, {one_label}"),
+        ("curriculum_reverse", at_random, same_order),
+        ("curriculum_random", at_random, same_order),
+        (
+            "curriculum_reverse",
+            curriculum is not None and curriculum.direction == "hard_first",
+            "is the same as the ladder where teaching.curriculum.direction is hard_first: leave it out, or begin with the easy "
+            "ones.",
+        ),
+        (
+            "peers_alone",
+            not has_peers,
+            "goes with shape: peers or models.student.peers, and this recipe has neither.",
+        ),
+        (
+            "peers_alone",
+            not recipe.teaching.peers.weight,
+            "is the same as the ladder where teaching.peers.weight is 0, so that peers do not teach each other: leave it out.",
+        ),
+    ):
+        if wrong and control in recipe.controls:
+            raise BadInput(f"controls: {control} {said}")
+
+
+def _smoothing_of_a_control(recipe: Recipe, control: str) -> float:
+    """The label smoothing with which the student of a control would be trained."""
+    assert recipe.models is not None
+    student = recipe.models.student
+    usual = recipe.training if student is None else training_of(recipe, student, "models.student.training.")
+    own = recipe.control_training.get(control, {})
+    return differing(usual, own, f"control_training.{control}.").label_smoothing
 
 
 def check_peers(recipe: Recipe, models: Sequence[tuple[str, Model]]) -> None:
