@@ -1161,7 +1161,7 @@ def test_no_mutated_recipe_ends_in_anything_but_one_line(here: Path) -> None:
         text = mutated(draw)
         try:
             recipe = check(read_text(text))
-            if time.monotonic() < until and is_small(recipe):
+            if (built < 4 or time.monotonic() < until) and is_small(recipe):
                 build(recipe)
                 built += 1
         except BadInput as error:

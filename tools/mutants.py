@@ -854,6 +854,83 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         },
     ),
+    # ----------------------------------------------------------------- processes, trainings of controls, and what is said
+    *in_file(
+        "processes.py",
+        "test_processes.py",
+        faults={
+            "Ctrl-C reaches the server": ("with _blocked(STOPPING), _env", "with _env"),
+            "the server imports from the working folder": ('PYTHONSAFEPATH="1"', 'PYTHONSAFEPATH=""'),
+            "a socket's path is measured in characters": (
+                "len(os.fsencode(gettempdir()))",
+                "len(gettempdir())",
+            ),
+        },
+    ),
+    *in_file(
+        "recipe/by_shape.py",
+        "recipe/test_teachings.py",
+        faults={
+            "the assistants of a control are trained otherwise, too": (
+                'stage.training is not None and stage.name in (name, f"{name} {ENSEMBLE}")',
+                "stage.training is not None",
+            ),
+            "peers of a control are trained as ever": ('in (name, f"{name} {ENSEMBLE}")', "== name"),
+        },
+    ),
+    *in_file(
+        "recipe/compat.py",
+        "recipe/test_checking.py",
+        faults={
+            "whom nobody teaches has the halved loss's rate": ("if name in UNTAUGHT_CONTROLS}", "if False}"),
+            "compat overrules a control's own rate": ("{**untaught, **said}", "{**said, **untaught}"),
+        },
+    ),
+    *in_file(
+        "recipe/teachings.py",
+        "test_bad_input.py",
+        faults={
+            "what stands under one network is overlooked": (
+                "for where, own in trained]",
+                "for where, own in []]",
+            )
+        },
+    ),
+    *in_file(
+        "teaching/balanced.py",
+        "teaching/test_balanced.py",
+        faults={
+            "labels weigh from the first epoch": (
+                "class_weights = self.weights_in(step.epoch)\n        if class_weights is None:\n            return Labels()",
+                "class_weights = self.weights_in(10**9)\n        if class_weights is None:\n            return Labels()",
+            )
+        },
+    ),
+    *in_file(
+        "ladder/graph.py",
+        "ladder/test_graph.py",
+        faults={
+            "the int8 form is a control": ("if stage.quantised))", "if False))"),
+            "any temperature is one of soft targets": ("isinstance(method, SoftTargets | Decoupled)", "True"),
+        },
+    ),
+    *in_file(
+        "teaching/soft_targets.py",
+        "teaching/test_peers.py",
+        faults={"peers count as batches": ("if step.number != self.counted:", "if True:")},
+    ),
+    *in_file(
+        "models/features.py",
+        "models/test_features.py",
+        faults={
+            "replicas are joined as they come": ("key=lambda device: order.index(device.index)", "key=str")
+        },
+    ),
+    *in_file(
+        "training/precision.py",
+        "training/test_precision.py",
+        faults={"bf16 wherever it is native": ('return "amx_bf16" in', 'return True or "amx_bf16" in')},
+    ),
 )
 
 
