@@ -80,6 +80,8 @@ def ask(pipe):
 
 if __name__ == "__main__":
     context = processes.context()
+    from multiprocessing.forkserver import _forkserver as server
+    first = server._forkserver_pid
     assert "PYTHONSAFEPATH" not in os.environ
     ours, theirs = context.Pipe()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -88,6 +90,7 @@ if __name__ == "__main__":
     os.killpg(0, signal.SIGTERM)
     process = context.Process(target=ask, args=(theirs,))
     process.start()
+    assert server._forkserver_pid == first, "it was ended, and begun anew"
     print(*ours.recv())
     process.join()
     print(process.exitcode)
@@ -107,7 +110,10 @@ def test_the_server_stands_signals_to_its_group_and_files_that_are_called_like_m
     done = subprocess.run(
         [sys.executable, str(library / "program.py")],
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(library)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(library), str(Path(processes.__file__).parents[1])]),
+        },
         capture_output=True,
         text=True,
         start_new_session=True,
