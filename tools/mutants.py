@@ -868,6 +868,16 @@ MUTANTS: tuple[Mutant, ...] = (
         },
     ),
     *in_file(
+        "ladder/workers.py",
+        "ladder/test_workers.py",
+        faults={
+            "a worker has the environment of its server": (
+                "os.environ.update(environment)",
+                "os.environ.update({})",
+            ),
+        },
+    ),
+    *in_file(
         "recipe/by_shape.py",
         "recipe/test_teachings.py",
         faults={

@@ -20,10 +20,8 @@ LOADED: Sequence[str] = ("torch", "understudy.data.batches", "understudy.trainin
 
 LONGEST = 64  # bytes of the temporary folder's path: a socket's may have 104, and its name takes some
 
-STOPPING = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # go to a whole group of processes: who was asked to stop tells the others
+# go to a whole group of processes: who was asked to stop tells the others
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def context() -> ForkServerContext | SpawnContext:

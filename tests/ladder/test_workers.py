@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
-from tests.ladder.tiny import jobs_of, made_up, network, small_network, stage, states, training, weights_of
+from tests.ladder.tiny import (
+    jobs_of,
+    made_up,
+    network,
+    network_by_the_environment,
+    small_network,
+    stage,
+    states,
+    training,
+    weights_of,
+)
+from understudy import processes
 from understudy.data import Dataset
 from understudy.errors import BadInput
 from understudy.ladder import Network, workers
@@ -203,6 +215,18 @@ def test_a_factory_that_the_other_process_does_not_find_fails_its_stage_with_a_s
     assert "a worker process cannot find what it is made of" in message
     assert "No module named 'only_known_here'" in message
     assert "run with --jobs 1" in message
+
+
+def test_a_worker_has_the_environment_of_today_and_not_of_the_day_its_server_began(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes.context()  # the server begins here at the latest
+    monkeypatch.setenv("HIDDEN_UNITS", "3")
+    mine = Network(name="mine", factory=network_by_the_environment, version="1")
+    made = jobs_of([stage("a", network=mine), stage("b", network=mine, training=training(lr=0.01))], dataset)
+    store = Store(tmp_path)
+    assert states(run(made, store=store, dataset=dataset, parallel=2)) == {"a": "done", "b": "done"}
+    assert load_file(store.place(made[0].key) / "weights.safetensors")["1.weight"].shape[0] == 3
 
 
 @pytest.mark.parametrize(

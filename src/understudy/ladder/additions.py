@@ -162,8 +162,7 @@ def unordered(all_jobs: Sequence[Job]) -> list[str]:
             continue
         said[
             f"{job.name} has a curriculum and no room for a phase of it with training.epochs {training.epochs}: samples come "
-            "as usual. "
-            "Train longer, or see teaching.curriculum.boundaries and uniform."
+            "as usual. Train longer, or see teaching.curriculum.boundaries and uniform."
         ] = None
     return list(said)
 
