@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from understudy.recipe import check, read_text
-from understudy.recipe.papers import PAPERS, paper_of
+from understudy.recipe.papers import MARKS, PAPERS, paper_of
 
 
 @pytest.fixture
@@ -45,8 +45,12 @@ def test_the_list_has_every_table_with_its_figures(paper: Command) -> None:
     for name in PAPERS:
         assert any(line.startswith(f"{name} ") for line in paper.out.splitlines())
     said = words(paper.out)
-    assert "41.09 NOKD; 44.57 BLKD; 44.92 TAKD" in said
-    assert "no published figures are known." in said
+    assert "scratch: 41.09 % (NOKD; quoted) direct: 44.57 % (BLKD; quoted)" in said
+    assert "peers: 74.14 ± 0.16 % (PCL; quoted)" in said
+    assert "5.39 points over direct distillation (abstract)" in said
+    assert "No published figures are known." in said
+    for mark, means in MARKS.items():
+        assert f"- {mark}: {means}" in said
     assert all(len(line) <= 100 for line in paper.out.splitlines())
 
 
@@ -56,6 +60,9 @@ def test_show_prints_a_recipe_and_trains_nothing(paper: Command, tmp_path: Path)
     assert recipe.data.hub == "uoft-cs/cifar100"
     assert recipe.training.epochs == 160
     assert list(tmp_path.iterdir()) == []
+    comments = [line for line in paper.out.splitlines() if line.startswith("# ")]
+    assert comments[:2] == [f"# {paper_of('takd-1').title}", "# published: scratch: 41.09 % (NOKD; quoted)"]
+    assert "# our choice: no augmentation, as the official code does by default." in comments
 
 
 def test_show_has_what_was_changed(paper: Command, arrays: str) -> None:
@@ -66,6 +73,8 @@ def test_show_has_what_was_changed(paper: Command, arrays: str) -> None:
         )
         == 0
     )
+    assert f"# data: {arrays}, taken as not the paper's cifar100: the figures cannot be compared." in paper.out
+    assert "# changed: teaching.temperature=2.0." in paper.out
     recipe = check(read_text(paper.out))
     assert (recipe.data.path, recipe.data.mean) == ("mine.npz", None)
     assert (recipe.training.epochs, recipe.seeds) == (16, [0, 1, 2])
@@ -93,18 +102,20 @@ SMALL = (
 
 def test_a_run_has_the_published_figures_beside_its_own(paper: Command, arrays: str, tmp_path: Path) -> None:
     assert (
-        paper("takd-1", "--data", arrays, "--scale", "0.01", "--out", "runs/mine", "--quiet", *SMALL) == 0
+        paper("takd-1", "--data", arrays, "--scale", "0.01", "--out", "runs/mine", *SMALL) == 0
     ), paper.err
     said = words(paper.out)
     assert paper.out.splitlines()[0] == paper_of("takd-1").title
     labels = (
-        "data: mine.npz, not the paper's cifar100: the figures cannot be compared.",
+        "data: mine.npz, taken as not the paper's cifar100: the figures cannot be compared.",
         "epochs: 0.01 of the published ones.",
         "changed: models.teacher.name=plain_cnn-4.",
         "our choice: no augmentation, as the official code does by default.",
     )
+    before, _, after = said.partition("Published, and here")
     for label in labels:
-        assert f"- {label}" in said
+        assert f"- {label}" in before
+        assert (f"- {label}" in after) is not label.startswith("our choice")
     assert "quoted: quoted by somebody who read the paper" in said
     assert "author:" not in said  # none of these figures is theirs
     assert all(len(line) <= 100 for line in paper.out.split("Published, and here")[0].splitlines()[:12])
@@ -124,17 +135,19 @@ def test_a_run_has_the_published_figures_beside_its_own(paper: Command, arrays: 
         assert row[5] == "1"
         assert float(row[4]) / 12.5 == int(float(row[4]) / 12.5)  # of eight test images
         assert row[4] in paper.out
-    assert (tmp_path / "runs/mine/report.html").is_file()
+    report = (tmp_path / "runs/mine/report.html").read_text("utf-8")
+    assert '<h2 id="published">Published, and here</h2>' in report
+    for label in labels:
+        assert f"<li>{label}</li>".replace("'", "&#39;") in report
+    assert '<td class="number">44.92</td><td>TAKD</td><td>quoted</td>' in report
 
 
 def test_its_own_data_and_length_need_no_label(paper: Command) -> None:
-    from understudy.cli.paper import _labels
+    from understudy.cli.paper import _published
 
     chosen = paper_of("dgkd-1")
-    assert _labels(chosen, data=None, scale=1.0, changed=()) == [
-        f"our choice: {choice}." for choice in chosen.ours
-    ]
-    assert _labels(chosen, data=None, scale=0.5, changed=())[0] == "epochs: 0.5 of the published ones."
+    assert _published(chosen).labels == tuple(f"our choice: {choice}." for choice in chosen.ours)
+    assert _published(chosen, scale=0.5).labels[0] == "epochs: 0.5 of the published ones."
 
 
 def test_without_published_figures_the_page_says_so(paper: Command, arrays: str, tmp_path: Path) -> None:
@@ -146,7 +159,8 @@ def test_without_published_figures_the_page_says_so(paper: Command, arrays: str,
         )
         == 0
     ), paper.err
-    assert paper.out.splitlines()[-1] == "no published figures are known."
+    assert "No published figures are known." in paper.out.splitlines()
+    assert paper_of("isl-cifar100").title not in paper.out  # --quiet
     page = (tmp_path / "runs/isl-cifar100/paper.md").read_text("utf-8")
-    assert page.endswith("\n\nno published figures are known.\n")
+    assert page.endswith("\n\nNo published figures are known.\n")
     assert "- changed: seeds=[0]." in page.splitlines()

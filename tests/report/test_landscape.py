@@ -172,7 +172,7 @@ def test_every_arm_has_a_line_and_a_map_of_cells() -> None:
         assert of_class(chart, "contour")
         assert len(of_class(chart, "here")) == 1
     legend = [text.text for text in parsed(drawn.legend).iter() if text.tag == "text"]
-    assert legend == ["a", "b"]
+    assert legend == ["a: 0.100, around it 1.50 more", "b: 0.300, around it 4.50 more"]
     assert "48 training images" in drawn.about
     assert "a picture, not a measure" in drawn.about
 

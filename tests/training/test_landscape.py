@@ -252,9 +252,9 @@ def test_images_without_labels_are_refused() -> None:
         some_images(split([-1, -1]), Preprocessing(mean=(0.0,), std=(1.0,)), most=5, seed=0)
 
 
-@pytest.mark.parametrize("points", [2, 20, 1, 0, -3])
+@pytest.mark.parametrize("points", [2, 20, 1, 0, -3, 203])
 def test_points_are_odd_so_that_the_network_stands_in_the_middle(points: int) -> None:
-    with pytest.raises(BadInput, match=rf"points is {points}; it is an odd number, 3 or more"):
+    with pytest.raises(BadInput, match=rf"points is {points}; it is an odd number from 3 to 201"):
         grid(points, span=1.0)
 
 

@@ -65,7 +65,7 @@ def landscape(
     write_json(run / FILE, value)
     write_text(run / PICTURE, standalone(read_landscape(run, read_result(run))))
     page = write_report(run)
-    _show(value["arms"], rises=[rise(arm) for arm in value["arms"]])
+    _show(value["arms"], rises=[rise(arm) for arm in value["arms"]], places=f"±{100 * span:g} %, {points}x{points}")
     say(f"picture: {run / PICTURE}")
     say(f"report:  {page}")
 
@@ -153,12 +153,13 @@ def _around(
     }
 
 
-def _show(arms: Sequence[dict[str, Any]], *, rises: Sequence[float | None]) -> None:
+def _show(arms: Sequence[dict[str, Any]], *, rises: Sequence[float | None], places: str) -> None:
     from rich.table import Table
 
     from understudy.report.numbers import NOTHING, three_figures
 
-    table = Table(title="Loss on training images, nats", title_justify="left", box=None)
+    title = f"Loss on training images, nats; around: {places} places"
+    table = Table(title=title, title_justify="left", box=None)
     for column in ("student", "model", "as it is", "more around it"):
         table.add_column(column, justify="left" if column in ("student", "model") else "right")
     for arm, more in zip(arms, rises, strict=True):

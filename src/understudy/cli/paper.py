@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +26,7 @@ from understudy.errors import BadInput
 
 if TYPE_CHECKING:
     from understudy.recipe.papers import Paper
-
-_NO_FIGURES = "no published figures are known."
-
+    from understudy.report.published import Published
 
 def paper(
     name: Annotated[
@@ -62,19 +60,20 @@ def paper(
     chosen = paper_of(name)
     raw = recipe_of(chosen, data=_data(data), scale=scale)
     raw = changed_by(raw, set_, seeds)
+    changed = [*(set_ or []), *([f"seeds={raw['seeds']}"] if seeds is not None else [])]
+    published = _published(chosen, data=data, scale=scale, changed=changed)
     if show:
         from understudy.recipe import check
 
-        print(check(raw).as_yaml(), end="")
+        print(_commented(published) + check(raw).as_yaml(), end="")
         return
     where = out or Path("runs") / chosen.name
-    changed = [*(set_ or []), *([f"seeds={raw['seeds']}"] if seeds is not None else [])]
-    labels = _labels(chosen, data=data, scale=scale, changed=changed)
-    say(chosen.title)
-    for label in labels:
-        say(_item(label))
+    if not quiet:
+        say(chosen.title)
+        for label in published.labels:
+            say(_item(label))
     run_raw(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
-    _compare(chosen, where, labels)
+    _compare(published, where)
 
 
 def _data(text: str | None) -> dict[str, Any] | None:
@@ -92,27 +91,67 @@ def _data(text: str | None) -> dict[str, Any] | None:
 def _list() -> None:
     from rich.table import Table
 
-    from understudy.recipe.papers import PAPERS
+    from understudy.recipe.papers import MARKS, PAPERS
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
     for one in PAPERS.values():
-        figures = "; ".join(f"{figure.percent:g} {figure.what}" for figure in one.figures)
         table.add_row(one.name, one.title)
-        table.add_row("", f"[dim]{figures or _NO_FIGURES}[/dim]")
+        for line in _figures(_published(one)):
+            table.add_row("", f"[dim]{line}[/dim]")
+        if one.said:
+            table.add_row("", f"[dim]{one.said}[/dim]")
     console().print(table)
+    say("Figures are top-1 on the test images. How sure a figure is:")
+    for mark, words in MARKS.items():
+        say(_item(f"{mark}: {words}"))
+    say("understudy paper NAME --show has the recipe, and what in it is our choice.")
 
 
-def _labels(chosen: Paper, *, data: str | None, scale: float, changed: Sequence[str]) -> list[str]:
-    """What a reader must know of the figures to come, a sentence each."""
-    said = []
+def _published(
+    chosen: Paper, *, data: str | None = None, scale: float = 1, changed: Sequence[str] = ()
+) -> Published:
+    """The paper's figures, with what a reader must know of those that come out, a sentence each."""
+    from understudy.recipe.papers import MARKS
+    from understudy.report.published import Published
+
+    labels = []
     if data is not None:
-        said.append(f"data: {data}, not the paper's {chosen.data}: the figures cannot be compared.")
+        labels.append(
+            f"data: {data}, taken as not the paper's {chosen.data}: the figures cannot be compared."
+        )
     if scale != 1:
-        said.append(f"epochs: {scale:g} of the published ones.")
-    said += [f"changed: {setting}." for setting in changed]
-    return said + [f"our choice: {choice}." for choice in chosen.ours]
+        labels.append(f"epochs: {scale:g} of the published ones.")
+    labels += [f"changed: {setting}." for setting in changed]
+    labels += [f"our choice: {choice}." for choice in chosen.ours]
+    return Published(
+        title=chosen.title,
+        said=chosen.said,
+        labels=tuple(labels),
+        figures=tuple(
+            {"arm": one.arm, "percent": one.percent, "spread": one.spread, "what": one.what, "mark": one.mark}
+            for one in chosen.figures
+        ),
+        marks=dict(MARKS),
+    )
+
+
+def _figures(published: Published) -> list[str]:
+    """Each published figure in a line of its own."""
+    from understudy.report.published import percent
+
+    return [
+        f"{figure['arm']}: {percent(figure)} % ({figure['what']}; {figure['mark']})"
+        for figure in published.figures
+    ]
+
+
+def _commented(published: Published) -> str:
+    """Title, figures and labels as comments at the head of a recipe."""
+    lines = [published.title, *(f"published: {line}" for line in _figures(published))]
+    lines += [published.said] if published.said else []
+    return "".join(f"# {line}\n" for line in [*lines, *published.labels])
 
 
 def _item(sentence: str) -> str:
@@ -121,47 +160,29 @@ def _item(sentence: str) -> str:
     return textwrap.fill(sentence, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _compare(chosen: Paper, out: Path, labels: Sequence[str]) -> None:
-    """Prints what was published beside what came out, and writes it to ``paper.md`` in the run's folder."""
+def _compare(published: Published, out: Path) -> None:
+    """Prints what was published beside what came out, and writes it into the run's folder and onto its page."""
     from rich.table import Table
 
-    from understudy.recipe.papers import MARKS
-    from understudy.report.numbers import NOTHING, accuracy
+    from understudy.report.page import write_report
+    from understudy.report.published import COLUMNS, FILE, TEXT, TITLE, as_markdown, rows
     from understudy.report.result import read_result
-    from understudy.store.files import write_text
+    from understudy.store.files import write_json, write_text
 
-    head = [f"# {chosen.title}", "", *(f"- {label}" for label in labels), ""]
-    if not chosen.figures:
-        say(_NO_FIGURES)
-        write_text(out / "paper.md", "\n".join([*head, _NO_FIGURES, ""]))
-        return
-    ours: Mapping[str, Any] = {row["name"]: row for row in read_result(out)["summary"]}
-    rows = []
-    for figure in chosen.figures:
-        row = ours.get(figure.arm)
-        rows.append(
-            (
-                figure.arm,
-                f"{figure.percent:.2f}" + ("" if figure.spread is None else f" ± {figure.spread:.2f}"),
-                figure.what,
-                figure.mark,
-                accuracy(row["mean"], row["std"]) if row else NOTHING,
-                str(row["n"]) if row else "0",
-            )
-        )
-    columns = ("arm", "published, %", "called", "how sure", "here, %", "n")
-    table = Table(title="Published, and here", title_justify="left", box=None)
-    for column in columns:
-        table.add_column(column)
-    for cells in rows:
-        table.add_row(*cells)
-    console().print(table)
-    marks = [
-        f"{mark}: {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in chosen.figures)
-    ]
-    for mark in marks:
-        say(mark)
-    say(f"table: {out / 'paper.md'}")
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(cells)} |" for cells in rows]
-    write_text(out / "paper.md", "\n".join([*head, *lines, "", f"{'; '.join(marks)}.", ""]))
+    summary = read_result(out)["summary"]
+    write_json(out / FILE, published.content())
+    write_text(out / TEXT, as_markdown(published, summary))
+    page = write_report(out)
+    found = rows(published, summary)
+    if found:
+        table = Table(title=TITLE, title_justify="left", box=None)
+        for column in COLUMNS:
+            table.add_column(column)
+        for cells in found:
+            table.add_row(*cells)
+        console().print(table)
+    for label in [label for label in published.labels if not label.startswith("our choice")]:
+        say(_item(label))
+    for note in published.notes():
+        say(note)
+    say(f"table, and what is our choice: {out / TEXT}, and {page}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -216,7 +217,8 @@ def pictures(found: Landscape) -> Pictures | None:
         about=(
             f"The loss on {found.images} training images without augmentation, when the weights of a student are moved "
             f"along random directions (seed {found.seed}), each filter of which is as long as the network’s own. The "
-            f"network itself stands in the middle; the lines are the middle rows of the maps. Two directions out of "
+            f"network itself stands in the middle; the lines are the middle rows of the maps, and what is more around a student is the "
+            f"mean over its whole map. Two directions out of "
             f"thousands, one seed of each student: a picture, not a measure."
         ),
     )
@@ -228,7 +230,9 @@ def _kind(number: int) -> str:
 
 def _about(arm: Mapping[str, Any]) -> str:
     here = "no number" if arm["loss"] is None else f"{three_figures(arm['loss'])} nats"
-    return f"{plain(arm['name'])}, seed {arm['seed']}: {here} as it is"
+    more = rise(arm)
+    around = "" if more is None else f", {three_figures(more)} more on average around it"
+    return f"{plain(arm['name'])}, seed {arm['seed']}: {here} as it is{around}"
 
 
 def _legend(arms: Sequence[Mapping[str, Any]]) -> str:
@@ -237,9 +241,10 @@ def _legend(arms: Sequence[Mapping[str, Any]]) -> str:
     for number, arm in enumerate(arms):
         middle = 12 + 20 * number
         parts.append(f'<path class="line {_kind(number)}" d="M2 {middle}H28"/>')
-        parts.append(
-            f'<text x="36" y="{middle + 4}">{escape(shortened(plain(arm["name"]), 2 * NAME))}{title(_about(arm))}</text>'
-        )
+        more = rise(arm)
+        around = "" if more is None else f": {three_figures(arm['loss'])}, around it {three_figures(more)} more"
+        label = shortened(plain(arm["name"]), 2 * NAME) + around
+        parts.append(f'<text x="36" y="{middle + 4}">{escape(label)}{title(_about(arm))}</text>')
     return svg((_WIDE[0], 20 * len(arms) + 4), "Which line is of which student", parts)
 
 
@@ -367,7 +372,10 @@ def standalone(found: Landscape) -> str:
         put(chart, x, y + 20, _SMALL)
     height = top + math.ceil(len(drawn.maps) / across) * (_SMALL[1] + 40)
     put(drawn.levels, 10, height, (_WIDE[0], 54))
-    height += 66
+    lines = textwrap.wrap(drawn.about, 130)
+    for number, line in enumerate(lines):
+        placed.append(f'<text class="label" x="10" y="{height + 74 + 16 * number}">{escape(line)}</text>')
+    height += 74 + 16 * len(lines)
     width = max(10 + across * (_SMALL[0] + 15), 30 + 2 * _WIDE[0])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.report import figures, groups, numbers, pareto, sections
+from understudy.report import figures, groups, numbers, pareto, published, sections
 from understudy.report.deploy import Deployed, cells, read_deploy
 from understudy.report.deploy import how_to_read as how_to_read_files
 from understudy.report.drawing import drawing
@@ -14,6 +14,7 @@ from understudy.report.frame import SHAPE_OF, SHAPES
 from understudy.report.kinds import KINDS, kinds
 from understudy.report.landscape import Landscape, pictures, read_landscape
 from understudy.report.numbers import plain
+from understudy.report.published import Published, read_published
 from understudy.report.result import read_result
 from understudy.report.statistics import LEVEL
 from understudy.report.structures import structures
@@ -26,8 +27,8 @@ PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``folder/report.html`` from ``result.json``, ``recipe.yaml``, ``deploy.json`` and ``landscape.json``; also for
-    an unfinished run.
+    """Writes ``folder/report.html`` from ``result.json``, ``recipe.yaml``, ``deploy.json``, ``landscape.json`` and
+    ``paper.json``; also for an unfinished run.
 
     Returns:
         the page.
@@ -44,7 +45,11 @@ def write_report(folder: Path) -> Path:
     deployed = read_deploy(folder, result.get("delivered"))
     landscape = read_landscape(folder, result)
     title = folder.resolve().name
-    write_text(page, render(result, title=title, recipe=text, deployed=deployed, landscape=landscape))
+    paper = read_published(folder)
+    write_text(
+        page,
+        render(result, title=title, recipe=text, deployed=deployed, landscape=landscape, paper=paper),
+    )
     return page
 
 
@@ -55,9 +60,11 @@ def render(
     recipe: str | None,
     deployed: Deployed | None = None,
     landscape: Landscape | None = None,
+    paper: Published | None = None,
 ) -> str:
     """The page as HTML; everything that a person or a data set named is escaped."""
     deployed, landscape = deployed or Deployed(), landscape or Landscape()
+    paper = paper or Published(marks={})
     kind = kinds(result)
     summary = [summary_row(entry, result) | {"kind": kind[entry["name"]]} for entry in result["summary"]]
     found = structures(result)
@@ -79,7 +86,7 @@ def render(
         title=title,
         headline=headline(result),
         missing=missing(result),
-        problems=[*problems(result), *filter(None, (deployed.problem, landscape.problem))],
+        problems=[*problems(result), *filter(None, (deployed.problem, landscape.problem, paper.problem))],
         warnings=sections.warnings(result),
         checked=sections.checked(result),
         drawing=drawing(result),
@@ -88,6 +95,10 @@ def render(
         dropped=any(not layer.after for one in found for layer in one.layers),
         deployed=deployed,
         landscape=pictures(landscape),
+        paper=paper,
+        paper_title=published.TITLE,
+        paper_columns=published.COLUMNS,
+        paper_rows=published.rows(paper, result["summary"]),
         deploy_cells=cells(deployed.rows),
         deploy_reading=how_to_read_files(deployed.rows, machine=deployed.machine),
         summary=summary,

@@ -253,7 +253,7 @@ def choose(outcomes: Sequence[Outcome], ladder: Ladder) -> Outcome | None:
 
 def withdraw(out: Path) -> None:
     """Removes a student that another run left in ``out``, and its figures as a file: none of this run is finished."""
-    beside = ("landscape.json", "landscape.svg", "paper.md")
+    beside = ("landscape.json", "landscape.svg", "paper.json", "paper.md")
     for name in (STUDENT, STUDENT_CARD, MODEL_CARD, DEPLOY, f"{INT8}.safetensors", f"{INT8}.json", *beside):
         (out / name).unlink(missing_ok=True)
     for name in (STUDENT_CARD.removesuffix(".json"), INT8):

@@ -21,6 +21,8 @@ from understudy.models.preprocessing import Preprocessing
 from understudy.randomness import numpy_stream
 from understudy.training.evaluate import evaluating
 
+MOST_POINTS = 201  # along each direction: 40,401 places
+
 Direction = Mapping[str, Tensor]
 Images = Sequence[tuple[Tensor, Tensor]]
 _NORMALISATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -118,14 +120,15 @@ def grid(points: int, *, span: float) -> list[float]:
     """How far to go: ``points`` numbers from ``-span`` to ``span``, equally far apart, with 0 in the middle.
 
     Raises:
-        BadInput: an even number of points or fewer than 3, or a span that is not above 0.
+        BadInput: an even number of points, fewer than 3 or more than ``MOST_POINTS``, or a span that is not above 0.
 
     >>> grid(5, span=1.0)
     [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
-    if points < 3 or points % 2 == 0:
+    if not 3 <= points <= MOST_POINTS or points % 2 == 0:
         raise BadInput(
-            f"points is {points}; it is an odd number, 3 or more, so that the network itself stands in the middle."
+            f"points is {points}; it is an odd number from 3 to {MOST_POINTS}, so that the network itself stands in the "
+            f"middle; the time it takes grows with its square."
         )
     if not 0 < span <= 100:
         raise BadInput(
