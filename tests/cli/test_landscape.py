@@ -165,7 +165,9 @@ def test_peers_and_smaller_networks_can_be_looked_at(
 def test_bad_figures_are_one_line(here: Path, understudy: Command) -> None:
     refused = understudy.refused
     assert "points is 203; it is" in refused("landscape", "runs/a", "--points", "203")
-    assert "points is 20; it is an odd number from 3 to 201" in refused("landscape", "runs/a", "--points", "20")
+    assert "points is 20; it is an odd number from 3 to 201" in refused(
+        "landscape", "runs/a", "--points", "20"
+    )
     assert "span is 0; it is above 0" in refused("landscape", "runs/a", "--span", "0")
     assert "--images is a whole number, 1 or more; got 0." in refused("landscape", "runs/a", "--images", "0")
     assert "--seed is a whole number from 0 to 2147483647; got -1." in refused(

@@ -73,7 +73,9 @@ def test_show_has_what_was_changed(paper: Command, arrays: str) -> None:
         )
         == 0
     )
-    assert f"# data: {arrays}, taken as not the paper's cifar100: the figures cannot be compared." in paper.out
+    assert (
+        f"# data: {arrays}, taken as not the paper's cifar100: the figures cannot be compared." in paper.out
+    )
     assert "# changed: teaching.temperature=2.0." in paper.out
     recipe = check(read_text(paper.out))
     assert (recipe.data.path, recipe.data.mean) == ("mine.npz", None)
@@ -101,9 +103,7 @@ SMALL = (
 
 
 def test_a_run_has_the_published_figures_beside_its_own(paper: Command, arrays: str, tmp_path: Path) -> None:
-    assert (
-        paper("takd-1", "--data", arrays, "--scale", "0.01", "--out", "runs/mine", *SMALL) == 0
-    ), paper.err
+    assert paper("takd-1", "--data", arrays, "--scale", "0.01", "--out", "runs/mine", *SMALL) == 0, paper.err
     said = words(paper.out)
     assert paper.out.splitlines()[0] == paper_of("takd-1").title
     labels = (

@@ -19,6 +19,7 @@ from understudy.ladder.spoken import signals_of
 from understudy.store import Store
 from understudy.teaching import Labels, SoftTargets, Stochastic
 from understudy.teaching.decoupled import Decoupled
+from understudy.training import precision
 from understudy.training.signals import Signals
 
 VIEWS = Views(policy=ViewPolicy(crop=1), seed=2)
@@ -143,8 +144,40 @@ def test_another_release_of_torch_and_another_processor_have_others(
     with monkeypatch.context() as here:
         here.setattr(torch, "__version__", "2.99.0")
         assert not keys(tmp_path, dataset) & before
+    with monkeypatch.context() as here:
+        here.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert not keys(tmp_path, dataset) & before
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
     assert not keys(tmp_path, dataset) & before
+
+
+def test_in_bfloat16_the_instructions_for_it_count_and_in_float32_they_do_not(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for flags in (
+        "avx512f avx512_bf16 sse",
+        "avx512f avx512_bf16 amx_bf16 amx_tile",
+        "avx512f avx512_bf16 sse2",
+    ):
+        monkeypatch.setattr(precision, "_cpu", lambda word, flags=flags: flags)
+        for form in ("bf16", "fp32"):
+            stages = [stage("teacher"), stage("student", "teacher", training=training(precision=form))]
+            found[form, flags] = keys(tmp_path, dataset, stages)
+    plain, matrix, other = (found["bf16", flags] for _, flags in list(found)[::2])
+    assert plain == other
+    assert not plain & matrix
+    assert len({tuple(sorted(found[pair])) for pair in found if pair[0] == "fp32"}) == 1
+
+
+def test_another_release_of_what_draws_shares_of_a_mixture_has_others(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = {"views": Views(policy=ViewPolicy(mixup=0.4))}
+    before, plain = keys(tmp_path, dataset, **mixed), keys(tmp_path, dataset)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
+    assert not keys(tmp_path, dataset, **mixed) & before
+    assert keys(tmp_path, dataset) == plain
 
 
 def test_those_of_another_version_are_refused_before_anything_runs(tmp_path: Path, dataset: Dataset) -> None:

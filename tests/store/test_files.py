@@ -57,6 +57,7 @@ def test_json_without_a_number_is_refused_and_nothing_is_written(tmp_path: Path)
 
 FULL = [errno.ENOSPC, errno.EDQUOT]
 FORBIDDEN = [errno.EACCES, errno.EPERM, errno.EROFS]
+FAILING = [errno.EIO, errno.ESTALE, errno.EFBIG]
 PLACES = ["open", "write", "sync", "rename"]
 
 
@@ -90,7 +91,7 @@ def break_at(where: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("code", [*FULL, *FORBIDDEN], ids=errno.errorcode.get)
+@pytest.mark.parametrize("code", [*FULL, *FORBIDDEN, *FAILING], ids=errno.errorcode.get)
 def test_a_refusal_of_the_disk_is_one_clear_line_and_leaves_the_old_file(
     where: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,11 @@ def test_a_refusal_of_the_disk_is_one_clear_line_and_leaves_the_old_file(
             f"the disk is full: {path} could not be written. What was kept before is intact; free some space "
             "(`understudy store gc` removes old stages) and run the same command again."
         )
+    elif code in FAILING:
+        reason = os.strerror(code)
+        assert message == (
+            f"{path} could not be written ({reason}). What was kept before is intact; look at the disk."
+        )
     else:
         reason = os.strerror(code)
         assert (
@@ -124,8 +130,8 @@ def test_other_errors_come_through_as_they_are_and_leave_nothing(
     path = tmp_path / "file"
     write_bytes(path, b"old")
     with monkeypatch.context() as broken:
-        break_at(where, errno.EIO, broken)
-        with pytest.raises(OSError, match="Input/output error"):
+        break_at(where, errno.EDEADLK, broken)
+        with pytest.raises(OSError, match=os.strerror(errno.EDEADLK)):
             write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]

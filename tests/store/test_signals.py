@@ -24,6 +24,7 @@ from understudy.errors import BadInput, Damaged
 from understudy.store import Store, files
 from understudy.store import signals as module
 from understudy.store.files import CannotWrite
+from understudy.store.housekeeping import verify_signals
 from understudy.store.keys import key_of
 from understudy.store.signals import (
     LOCKS,
@@ -31,6 +32,7 @@ from understudy.store.signals import (
     VERSION,
     BlockFile,
     SignalFiles,
+    Unreadable,
     block_files,
     check_record,
     folders_of,
@@ -102,6 +104,55 @@ def rewritten(path: Path, *, tensors: Mapping[str, Tensor] | None = None, **said
         here = json.loads(file.metadata()["understudy"])
     content = dict(tensors or load(path.read_bytes()))
     path.write_bytes(save(content, metadata={"understudy": json.dumps({**here, **said})}))
+
+
+# --- whose they are -----------------------------------------------------------------------------------------------
+
+
+def test_answers_of_other_weights_of_the_same_teacher_are_refused(store: Store) -> None:
+    before = replace(signals_of(store), weights="a1")
+    before.write(0, 0, answers())
+    assert same(before.read(0, 0), answers())
+    for weights in ("b2", ""):
+        after = replace(before, weights=weights)
+        with pytest.raises(Damaged, match="answers of other weights than the teacher's"):
+            after.read(0, 0)
+    as_listed(before, 0, 0).check()  # as a file it is whole
+    assert replace(before, weights="b2").discard(0, 0)
+    assert not before.there(0, 0)
+
+
+def test_what_is_whole_or_being_written_is_not_taken_away(store: Store) -> None:
+    kept = signals_of(store)
+    kept.write(0, 0, answers())
+    assert not kept.discard(0, 0)
+    assert same(kept.read(0, 0), answers())
+    kept.path(0, 0).write_bytes(b"cut")
+    with kept.lock(0):
+        assert not kept.discard(0, 0)
+    assert kept.discard(0, 0)
+    assert not kept.discard(0, 0)
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("No such file"), RuntimeError("unable to mmap: Cannot allocate memory (12)")]
+)
+def test_a_file_that_cannot_be_opened_is_not_damaged_and_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    kept = signals_of(store)
+    kept.write(0, 0, answers())
+
+    def opened(path: Path, framework: str) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.safe_open", opened)
+        with pytest.raises(Unreadable, match="is there and cannot be opened"):
+            kept.read(0, 0)
+        whole, problems = verify_signals(store)
+        assert (whole, len(problems)) == (0, 1)
+    assert same(kept.read(0, 0), answers())
 
 
 # --- writing and reading -----------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def test_a_device_that_is_not_there_is_refused_and_not_replaced() -> None:
 def test_bf16_runs_networks_in_bf16_and_keeps_their_weights() -> None:
     layer = torch.nn.Linear(4, 4)
     with precision.autocast(Training(precision="bf16", device="cpu")):
+        assert not torch.is_autocast_cache_enabled()  # all threads share it
         assert layer(torch.ones(2, 4)).dtype == torch.bfloat16
         assert layer.weight.dtype == torch.float32
     with precision.autocast(Training(precision="fp32", device="cpu")):

@@ -398,6 +398,86 @@ def test_the_last_hundredth_of_a_disk_is_left_alone(tmp_path: Path, monkeypatch:
     assert "no room to spare" in " ".join(said)
 
 
+def test_each_teacher_for_whom_there_is_room_is_kept(tmp_path: Path) -> None:
+    many: dict[str, Any] = {"count": 2, "said": training(epochs=2)}
+    whole = trained(tmp_path / "whole", tmp_path / "all", **many)
+    (size,) = {path.stat().st_size for path in (tmp_path / "all").rglob("view-*")}  # with its header
+    rows = len(DATA.train) * Signals().row_bytes(classes=4)
+    for count in range(1, 5):
+        place, room = tmp_path / f"room for {count}", (count - 1) * size + rows + 1
+        bounded = trained(tmp_path / str(count), place, signals=Signals(max_gb=room / 1e9), **many)
+        assert same_tensors(weights(whole), weights(bounded))
+        assert len(kept_files(place)) == count
+
+
+@pytest.mark.parametrize("refused", ["lock", "discard"])
+def test_a_store_that_refuses_anything_lets_the_run_go_on_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    live = trained(tmp_path / "live", None)
+    if refused == "discard":
+        trained(tmp_path / "before", tmp_path / "store")
+        for path in (tmp_path / "store").rglob("view-*"):
+            path.write_bytes(b"cut")
+
+    def no(self: SignalFiles, *given: int) -> NoReturn:
+        raise files.CannotWrite("there may not be written")
+
+    monkeypatch.setattr(SignalFiles, refused, no)
+    said: list[str] = []
+    kept = trained(tmp_path / "kept", tmp_path / "store", say=said.append)
+    assert same_tensors(weights(live), weights(kept))
+    assert [sentence for sentence in said if "there may not be written" in sentence] == [
+        "teachers answer live from here on, because their answers cannot be kept: there may not be written"
+    ]
+
+
+def test_kept_files_that_cannot_be_opened_are_said_and_answered_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = trained(tmp_path / "live", None)
+    trained(tmp_path / "before", tmp_path / "store")
+    there = kept_files(tmp_path / "store")
+
+    def no(self: SignalFiles, view: int, block: int) -> NoReturn:
+        raise kept_signals.Unreadable(f"view {view} is there and cannot be opened")
+
+    monkeypatch.setattr(SignalFiles, "read", no)
+    said: list[str] = []
+    kept = trained(tmp_path / "kept", tmp_path / "store", say=said.append)
+    assert same_tensors(weights(live), weights(kept))
+    assert len([sentence for sentence in said if "answers cannot be read" in sentence]) == 3
+    assert kept_files(tmp_path / "store") == there
+
+
+def test_a_teacher_that_was_trained_anew_to_other_weights_speaks_anew(tmp_path: Path) -> None:
+    def of(weights: str, *, load: Callable[[int], nn.Module]) -> Trained:
+        torch.manual_seed(1)
+        kept = replace(signal_files(tmp_path / "store"), weights=weights)
+        return fit(
+            network().build(DATA),
+            SoftTargets().for_stage(teachers=1),
+            task=Classification(),
+            dataset=DATA,
+            views=AUGMENTED,
+            preprocessing=PREPARED[0],
+            teachers=[Teacher(load=partial(load, 0), preprocessing=PREPARED[0], kept=kept)],
+            training=training(epochs=3),
+            seed=0,
+            folder=tmp_path / f"{weights} {len(list(tmp_path.iterdir()))}",
+            say=said.append,
+        )
+
+    said: list[str] = []
+    before = weights(of("before", load=teacher_model))
+    assert said == [said[0]]  # that answers are kept
+    after = weights(of("after", load=lambda seed: teacher_model(7)))
+    assert len([sentence for sentence in said if "other weights" in sentence]) == 3
+    assert not same_tensors(before, after)
+    live = trained(tmp_path / "live", None, load=lambda seed: teacher_model(7))
+    assert same_tensors(after, weights(live))
+
+
 @pytest.mark.parametrize("free", [False, True])
 def test_a_disk_that_fills_up_in_a_bulk_pass_lets_the_run_go_on_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool

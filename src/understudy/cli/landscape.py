@@ -65,7 +65,11 @@ def landscape(
     write_json(run / FILE, value)
     write_text(run / PICTURE, standalone(read_landscape(run, read_result(run))))
     page = write_report(run)
-    _show(value["arms"], rises=[rise(arm) for arm in value["arms"]], places=f"±{100 * span:g} %, {points}x{points}")
+    _show(
+        value["arms"],
+        rises=[rise(arm) for arm in value["arms"]],
+        places=f"±{100 * span:g} %, {points}x{points}",
+    )
     say(f"picture: {run / PICTURE}")
     say(f"report:  {page}")
 

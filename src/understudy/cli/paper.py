@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from understudy.recipe.papers import Paper
     from understudy.report.published import Published
 
+
 def paper(
     name: Annotated[
         str, typer.Argument(help="list, or a table such as takd-1, dgkd-stochastic, pcl-cifar100.")

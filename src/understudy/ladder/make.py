@@ -314,9 +314,12 @@ def _teacher(teacher: Job, job: Job, store: Store, dataset: Dataset) -> Teacher 
     network = teacher.stage.network
     if network.is_logits:
         return Lookup(answers=torch.from_numpy(network.answers(dataset, sha256=file_of(teacher))["train"]))
+    kept = signal_files(teacher, job, store=store, dataset=dataset) if hears(job) else None
+    if kept is not None:
+        kept = replace(kept, weights=finished(store, teacher).record["files"][WEIGHTS]["sha256"])
     return Teacher(
         load=partial(rebuilt, teacher, store, dataset),
         preprocessing=network.preprocessing(dataset),
         name=teacher.name,
-        kept=signal_files(teacher, job, store=store, dataset=dataset) if hears(job) else None,
+        kept=kept,
     )

@@ -24,10 +24,13 @@ def signal_files(teacher: Job, job: Job, *, store: Store, dataset: Dataset) -> S
     """Where the answers of ``teacher`` to the views of ``job`` are kept; None for one that is an array of logits.
 
     All that decides a bit of them is in the key: the teacher with its preprocessing, the data, policy and seed of
-    the views, number format, threads, processor and release of torch, and what of an answer is kept. Seeds,
+    the views, number format, threads, processor and release of torch (and of what else computes them), and what of an
+    answer is kept. Which weights the teacher came out with is not known before it is trained: the files say it. Seeds,
     temperatures, losses and the other teachers are not, so whatever learns from the same teacher shares them.
     """
-    import torch
+    from importlib.metadata import version
+
+    from understudy.training.precision import arithmetic
 
     training = job.stage.training
     if teacher.stage.network.is_logits or training is None:
@@ -35,13 +38,12 @@ def signal_files(teacher: Job, job: Job, *, store: Store, dataset: Dataset) -> S
     classes = len(dataset.class_names)
     views = job.views.definition()
     views.pop("distinct", None)  # the views that there are, are the same
-    numerics: dict[str, Any] = {
-        "precision": training.precision,
-        "device": training.device,
-        "torch": torch.__version__,
-    }
-    if training.device == "cpu":
-        numerics |= {"threads": training.threads, "processor": torch.backends.cpu.get_cpu_capability()}
+    numerics: dict[str, Any] = arithmetic(training)
+    if job.views.policy.mixup:
+        numerics["scipy"] = version("scipy")  # decides the last bit of a share
+    file = teacher.stage.network.file
+    if file is not None and file.suffix == ".onnx":
+        numerics["onnxruntime"] = version("onnxruntime")
     definition = {
         "kind": "signals",
         "teacher": teacher.key,

@@ -178,9 +178,12 @@ def _work(
         # without a parent, which was killed, it keeps a checkpoint and ends
         return stop.value or not processes.parent_is_alive()
 
+    one_at_a_time = threading.Lock()  # teachers who speak ahead have something to say, too
+
     def tell(event: Event) -> None:
         try:
-            pipe.send(event)
+            with one_at_a_time:
+                pipe.send(event)
         except OSError:
             halt()
 

@@ -242,7 +242,9 @@ def _legend(arms: Sequence[Mapping[str, Any]]) -> str:
         middle = 12 + 20 * number
         parts.append(f'<path class="line {_kind(number)}" d="M2 {middle}H28"/>')
         more = rise(arm)
-        around = "" if more is None else f": {three_figures(arm['loss'])}, around it {three_figures(more)} more"
+        around = (
+            "" if more is None else f": {three_figures(arm['loss'])}, around it {three_figures(more)} more"
+        )
         label = shortened(plain(arm["name"]), 2 * NAME) + around
         parts.append(f'<text x="36" y="{middle + 4}">{escape(label)}{title(_about(arm))}</text>')
     return svg((_WIDE[0], 20 * len(arms) + 4), "Which line is of which student", parts)

@@ -26,8 +26,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turns the operating system's refusal to write ``path`` into one clear line.
 
     Raises:
-        CannotWrite: the disk is full, the quota is used up, the place is read-only, or a file stands where a folder
-            must be.
+        CannotWrite: the disk is full, the quota is used up, the place is read-only, a file stands where a folder
+            must be, or the disk fails.
     """
     try:
         yield
@@ -44,6 +44,10 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
             raise CannotWrite(
                 f"{path} cannot be written ({error.strerror}: {error.filename}). Choose another place."
+            ) from error
+        if error.errno in (errno.EIO, errno.ESTALE, errno.EFBIG):
+            raise CannotWrite(
+                f"{path} could not be written ({error.strerror}). What was kept before is intact; look at the disk."
             ) from error
         raise
 

@@ -273,7 +273,7 @@ def verify_signals(store: Store, *, discard: bool = True) -> tuple[int, list[str
         discard: remove what is damaged; it is made again when it is needed.
 
     Returns:
-        the number of files that are whole, and one sentence for each that is damaged and for each folder that another
+        the number of files that are whole, and one sentence for each that is damaged or cannot be opened and for each folder that another
         version wrote, which stays as it is.
     """
     whole = 0
@@ -284,7 +284,7 @@ def verify_signals(store: Store, *, discard: bool = True) -> tuple[int, list[str
             if problem:
                 problems.append(problem + (_discarded(folder / signals.RECORD) if discard else ""))
             for file in signals.block_files(folder):
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                try:
                     problem = _problem_with(file.check)
                     if problem and discard:
                         with signals.writer_lock(store, file.key, file.view) as mine:
@@ -292,10 +292,14 @@ def verify_signals(store: Store, *, discard: bool = True) -> tuple[int, list[str
                             problem = _problem_with(file.check)
                             if problem and mine:
                                 problem += _discarded(file.path)
-                    if problem:
-                        problems.append(problem)
-                    else:
-                        whole += 1
+                except FileNotFoundError:  # removed meanwhile
+                    continue
+                except signals.Unreadable as error:
+                    problem = str(error)
+                if problem:
+                    problems.append(problem)
+                else:
+                    whole += 1
         except BadInput as error:
             problems.append(str(error))
     return whole, problems

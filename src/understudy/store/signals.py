@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import BadInput, Damaged
+from understudy.errors import BadInput, Damaged, UnderstudyError
 from understudy.store import files
 from understudy.store.keys import canonical, hash_of_tensors
 from understudy.store.results import Store, sealed
@@ -28,6 +28,10 @@ BLOCK_ROWS = 1 << 14
 BLOCK_BYTES = 16 << 20  # a block is held in memory while it is made
 LOCKS = 16  # views of a folder share this many lock files
 _NAME = re.compile(r"view-([0-9]{6,})-block-([0-9]{5,})\.safetensors")
+
+
+class Unreadable(UnderstudyError):
+    """A file that is there cannot be opened; it may be whole."""
 
 
 def signals_folder(store: Store) -> Path:
@@ -91,6 +95,8 @@ class SignalFiles:
         definition: teacher, data, views and numerics, in plain JSON.
         samples: of the split.
         row_bytes: that one sample takes, without headers.
+        weights: checksum of the weights that answer; empty where they are not known yet, which is enough to find files
+            and too little to read or write them. A teacher of one key that was trained anew elsewhere may have other ones.
     """
 
     store: Store
@@ -98,6 +104,7 @@ class SignalFiles:
     definition: Mapping[str, Any]
     samples: int
     row_bytes: int
+    weights: str = ""
 
     @property
     def folder(self) -> Path:
@@ -171,7 +178,8 @@ class SignalFiles:
 
         Raises:
             FileNotFoundError: it is not kept.
-            Damaged: it is truncated, or does not hold what was written for this key, view and block.
+            Damaged: it is truncated, or does not hold what was written for this key, weights, view and block.
+            Unreadable: it cannot be opened.
             BadInput: another version wrote it.
         """
         path = self.path(view, block)
@@ -183,12 +191,28 @@ class SignalFiles:
     def _said(self, view: int, block: int) -> dict[str, Any]:
         rows = self.rows(block)
         held = {"view": view, "block": block, "first": rows.start, "rows": len(rows)}
-        return {"version": VERSION, "key": self.key, **held}
+        return {"version": VERSION, "key": self.key, "weights": self.weights, **held}
 
-    def discard(self, view: int, block: int) -> None:
-        """Takes away a file that is damaged, so that it is made again."""
-        with files.explained(self.path(view, block)):
-            self.path(view, block).unlink(missing_ok=True)
+    def discard(self, view: int, block: int) -> bool:
+        """Takes away a file that cannot be read, so that it is made again; whether it did.
+
+        Not while another process writes the view, nor what can be read by now, since another one made it again.
+
+        Raises:
+            CannotWrite: no right to.
+        """
+        with self.lock(view) as mine:
+            if not mine:
+                return False
+            try:
+                self.read(view, block)
+            except Damaged:
+                with files.explained(self.path(view, block)):
+                    self.path(view, block).unlink(missing_ok=True)
+                return True
+            except FileNotFoundError:
+                pass
+            return False
 
 
 def _checked(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -199,18 +223,26 @@ def _checked(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             said = json.loads((file.metadata() or {}).get("understudy", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if not path.exists():  # removed between its two openings, one for the header and one to map it
+    # safetensors says FileNotFoundError of every file that it cannot open, and RuntimeError where it cannot be mapped:
+    # no memory, or removed between its two openings, one for the header and one to map it
+    except (FileNotFoundError, RuntimeError) as error:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        raise Unreadable(f"{path} is there and cannot be opened ({' '.join(str(error).split())})") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        if not path.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         raise Damaged(f"{path} cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict):
         raise Damaged(f"{path} does not say what it holds")
     if said.get("version") not in (None, expected["version"]):
         check_version(path.parent)
-    if said != sealed(said) or {name: said.get(name) for name in expected} != expected:
+    if said != sealed(said) or any(
+        said.get(name) != expected[name] for name in expected if name != "weights"
+    ):
         raise Damaged(f"{path} does not hold what its name says")
+    if "weights" in expected and said.get("weights") != expected["weights"]:
+        raise Damaged(f"{path} has answers of other weights than the teacher's, which was trained anew since")
     if said.get("sha256") != hash_of_tensors(tensors):
         raise Damaged(f"{path} does not have the checksum written in it")
     return tensors
@@ -249,6 +281,7 @@ class BlockFile:
         Raises:
             FileNotFoundError: it is gone.
             Damaged: it is truncated, or does not hold what its name says.
+            Unreadable: it cannot be opened.
             BadInput: another version wrote it.
         """
         _checked(self.path, {"version": VERSION, "key": self.key, "view": self.view, "block": self.block})

@@ -48,6 +48,25 @@ def _cpu(word: str) -> str:
         return ""
 
 
+def arithmetic(training: Training) -> dict[str, object]:
+    """What decides the bits that a network in evaluation answers, beside itself and its images, in plain JSON.
+
+    On a processor the instructions count that torch and oneDNN choose among: in bfloat16 more than in float32.
+    """
+    said: dict[str, object] = {
+        "precision": training.precision,
+        "device": training.device,
+        "torch": torch.__version__,
+    }
+    if training.device == "cpu":
+        said |= {"threads": training.threads, "processor": torch.backends.cpu.get_cpu_capability()}
+        if training.precision == "bf16":
+            said["bf16"] = sorted({"avx512_bf16", "amx_bf16", "amx_tile"} & set(_cpu("flags").split()))
+        if chosen := os.environ.get("ONEDNN_MAX_CPU_ISA"):
+            said["onednn"] = chosen
+    return said
+
+
 def resolved(training: Training) -> Training:
     """``training`` with ``auto`` replaced by what this machine has.
 
@@ -71,7 +90,9 @@ def resolved(training: Training) -> Training:
 def autocast(training: Training) -> AbstractContextManager[object]:
     """The context in which networks run; weights, optimiser and losses stay float32."""
     if training.precision == "bf16":
-        return torch.autocast(training.device, dtype=torch.bfloat16)
+        # Without its cache of rounded weights, which all threads share: a teacher that ends an answer in another thread
+        # would empty it in the middle of the student's pass, and a weight that is used twice be rounded twice.
+        return torch.autocast(training.device, dtype=torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from understudy.data.dataset import Split
 from understudy.data.views import View
 from understudy.errors import Damaged, Interrupted
 from understudy.store.files import CannotWrite
-from understudy.store.signals import SignalFiles, free_bytes, size_of_signals
+from understudy.store.signals import SignalFiles, Unreadable, free_bytes, size_of_signals
 from understudy.training.resident import place_for, placed
 from understudy.training.settings import Training
 from understudy.training.signals import Signals
@@ -72,7 +73,7 @@ class Speaking:
         self.place = "cpu"  # where its answers lie
         self.opened: dict[tuple[int, int], dict[str, Tensor]] = {}  # by position and block, of this view
         self.used: set[int] = set()  # blocks of this view
-        self.unfit: set[tuple[View, int]] = set()  # blocks for which there is no room
+        self.unfit: set[tuple[int, View, int]] = set()  # blocks of a teacher for which there is no room
         self.given_up = False  # the disk is full: nothing more is written
         self.said: set[str] = set()
         self.thread = ThreadPoolExecutor(
@@ -156,14 +157,28 @@ class Speaking:
                         self.opened[position, block] = placed(files.read(view.number, block), self.place)
                     except FileNotFoundError:
                         again |= (
-                            not self.given_up and (view, block) not in self.unfit
-                        )  # else there is no room
+                            not self.given_up and (position, view, block) not in self.unfit
+                        )  # else no room
+                    except Unreadable as error:
+                        self.unfit.add((position, view, block))
+                        self._say_once(f"teachers answer live where their answers cannot be read: {error}")
                     except Damaged as error:
                         again = True
-                        self.say(f"{error}: it is made again")
-                        files.discard(view.number, block)
+                        self._discard(files, view, block, error)
             if not again:
                 break
+
+    def _discard(self, files: SignalFiles, view: View, block: int, problem: Damaged) -> None:
+        """Takes away what is damaged, so that it is made again."""
+        try:
+            if files.discard(view.number, block):
+                self.say(f"{problem}: it is made again")
+        except CannotWrite as error:
+            self._give_up(error)
+
+    def _give_up(self, error: CannotWrite) -> None:
+        self.given_up = True
+        self._say_once(f"teachers answer live from here on, because their answers cannot be kept: {error}")
 
     def _look_ahead(self, view: View) -> None:
         """Has the next view made in the other thread, as far as this one is used."""
@@ -192,9 +207,8 @@ class Speaking:
         return [
             (position, block)
             for block in blocks
-            if (view, block) not in self.unfit
             for position, files in self.files.items()
-            if not files.there(view.number, block)
+            if (position, view, block) not in self.unfit and not files.there(view.number, block)
         ]
 
     def _make(self, view: View, blocks: Collection[int], *, wait: bool = True) -> None:
@@ -216,24 +230,21 @@ class Speaking:
     def _make_block(self, view: View, block: int) -> bool:
         """Makes one block for each teacher that misses it and that no other process is at; whether there was one."""
         with contextlib.ExitStack() as locks:
-            mine = []
-            for position, files in self.files.items():
-                if files.there(view.number, block) or not locks.enter_context(files.lock(view.number)):
-                    continue
-                if not files.there(view.number, block):  # asked again: another process may have just made it
-                    mine.append(position)
-            if not mine:
-                return False
-            if not self._fits(view, block, mine):
-                return True
-            self._tell()
             try:
-                self._speak(mine, view, block)
+                mine = []
+                for position, files in self.files.items():
+                    if files.there(view.number, block) or (position, view, block) in self.unfit:
+                        continue
+                    # asked again under the lock: another process may have just made it
+                    if locks.enter_context(files.lock(view.number)) and not files.there(view.number, block):
+                        mine.append(position)
+                if not mine:
+                    return False
+                if fitting := self._fitting(view, block, mine):
+                    self._tell()
+                    self._speak(fitting, view, block)
             except CannotWrite as error:
-                self.given_up = True
-                self._say_once(
-                    f"teachers answer live from here on, because their answers cannot be kept: {error}"
-                )
+                self._give_up(error)
             return True
 
     def _speak(self, positions: Sequence[int], view: View, block: int) -> None:
@@ -259,19 +270,24 @@ class Speaking:
         if self.closing or self.stop():
             raise Interrupted("stopped while teachers spoke")
 
-    def _fits(self, view: View, block: int, positions: Sequence[int]) -> bool:
-        files = self.files[positions[0]]
-        size = len(files.rows(block)) * files.row_bytes * len(positions)
-        bound = self.signals.max_gb
-        if bound is not None and size_of_signals(files.store) + size > bound * 1e9:
-            why = f"signals.max_gb is {bound:g}"
-        elif size > free_bytes(files.store):
-            why = f"the disk of {files.store.folder} has no room to spare"
-        else:
-            return True
-        self.unfit.add((view, block))
-        self._say_once(f"teachers answer live where their answers cannot be kept: {why}")
-        return False
+    def _fitting(self, view: View, block: int, positions: Sequence[int]) -> list[int]:
+        """The teachers at ``positions``, one after the other, whose answers find room."""
+        store, bound = self.files[positions[0]].store, self.signals.max_gb
+        allowed = math.inf if bound is None else bound * 1e9 - size_of_signals(store)
+        free = free_bytes(store)
+        found: list[int] = []
+        for position in positions:
+            files = self.files[position]
+            size = len(files.rows(block)) * files.row_bytes
+            if size <= min(allowed, free):
+                allowed, free = allowed - size, free - size
+                found.append(position)
+                continue
+            self.unfit.add((position, view, block))
+            no_room = f"the disk of {store.folder} has no room to spare"
+            why = f"signals.max_gb is {bound:g}" if size > allowed else no_room
+            self._say_once(f"teachers answer live where their answers cannot be kept: {why}")
+        return found
 
     def _tell(self) -> None:
         files = next(iter(self.files.values()))
