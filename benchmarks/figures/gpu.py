@@ -1,6 +1,7 @@
 """The same steps on a GPU, where one is at hand: time on the wall, and absolute figures.
 
-Neither loop is waited for within its steps; a turn ends when the GPU has done all that it was given. Ours has images and
+Ours is not waited for within its steps, the usual loop is once in each, where it reads its loss, as it is usually written;
+a turn ends when the GPU has done all that it was given. Ours has images and
 kept answers on the GPU, as ``fit`` has wherever there is room; the usual loop's come from its loader processes.
 """
 

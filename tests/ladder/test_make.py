@@ -143,6 +143,17 @@ def test_a_given_stage_is_looked_at_in_float32_whatever_the_machine_can(
         torch.testing.assert_close(with_bf16, model.eval()(prepared), atol=1e-5, rtol=1e-5)
 
 
+def test_a_given_stage_is_looked_at_where_the_others_are_trained(
+    dataset: Dataset, given: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for device in ("cpu", "cuda"):
+        student = stage("student", "given", training=training(device=device, precision="bf16"))
+        job = jobs_of([given, student], dataset)[0]
+        assert (job.name, job.look.device, job.look.precision) == ("given", device, "fp32")
+    assert jobs_of([given], dataset)[0].look.device == "cpu"
+
+
 def test_a_teacher_with_its_own_size_and_normalisation_gets_them(
     dataset: Dataset, store: Store, given: Stage
 ) -> None:

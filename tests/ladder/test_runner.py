@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.ladder.tiny import (
     ASSISTANTS,
@@ -277,11 +278,16 @@ def test_whatever_a_stage_raises_is_a_sentence_and_the_others_go_on(
     assert outcomes[1].message.startswith("RuntimeError: two lines (test_runner.py, line ")
 
 
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_too_little_memory_is_said_as_such(
-    all_jobs: list[Job], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    all_jobs: list[Job],
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
     def full(*positional: object, **named: object) -> object:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(make, "fit", full)
     outcomes = run(all_jobs, store=Store(tmp_path), dataset=dataset)

@@ -87,6 +87,27 @@ def test_bf16_runs_networks_in_bf16_and_keeps_their_weights() -> None:
     assert layer(torch.ones(2, 4)).dtype == torch.float32
 
 
+def test_a_stage_on_the_processor_leaves_a_gpu_alone_and_float32_is_no_tf32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def touched() -> None:
+        raise AssertionError("a stage on the processor asks for a GPU")
+
+    monkeypatch.setattr(torch.cuda, "current_device", touched)
+    monkeypatch.setattr(torch.cuda, "device_count", touched)
+    cudnn = torch.backends.cudnn
+    before = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with precision.as_in_a_stage(Training(precision="fp32", device="cpu", threads=2)):
+        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, False, False)
+        assert torch.get_num_threads() == 2
+        torch.rand(5)
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_the_number_of_threads_is_what_it_was_afterwards_also_after_an_error() -> None:
     before = torch.get_num_threads()
     with precision.threads(before + 1):

@@ -134,7 +134,7 @@ def _published(
             {"arm": one.arm, "percent": one.percent, "spread": one.spread, "what": one.what, "mark": one.mark}
             for one in chosen.figures
         ),
-        marks=dict(MARKS),
+        marks={str(mark): words for mark, words in MARKS.items()},
     )
 
 

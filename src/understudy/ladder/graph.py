@@ -13,6 +13,7 @@ from understudy.store.keys import key_of
 from understudy.teaching import SoftTargets
 from understudy.teaching.around import innermost
 from understudy.teaching.decoupled import Decoupled
+from understudy.training.settings import Device, Training
 
 if TYPE_CHECKING:
     from understudy.data.dataset import Dataset
@@ -131,6 +132,7 @@ class Job:
         signals: what of its teachers' answers is kept.
         cost: parameters and multiply-adds of its network; of one that is not chosen yet, what its budget allows.
         whole: of its network with all channels.
+        device: on which it is made. A stage that is not trained is looked at where the others are trained.
     """
 
     stage: Stage
@@ -146,6 +148,13 @@ class Job:
     signals: Signals
     cost: Cost
     whole: Cost
+    device: Device = "cpu"
+
+    @property
+    def look(self) -> Training:
+        """How its network is looked at: as it was trained; one that was given in float32 everywhere, since its key says
+        nothing of a number format."""
+        return self.stage.training or Training(precision="fp32", device=self.device)
 
     @property
     def name(self) -> str:
@@ -194,6 +203,7 @@ def jobs(
     """
     from understudy.training.precision import resolved
 
+    devices = [resolved(stage.training).device for stage in ladder.stages if stage.training]
     costs: dict[Any, Cost] = {}
     checked: set[Any] = set()
     made: dict[tuple[str, int], Job] = {}
@@ -250,6 +260,7 @@ def jobs(
                 signals=signals,
                 cost=_allowed(stage, structure, costs[what]),
                 whole=costs[what],
+                device=here.training.device if here.training else next(iter(devices), "cpu"),
             )
     return list(made.values())
 

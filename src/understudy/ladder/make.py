@@ -77,11 +77,8 @@ def make(
         if there is not None:
             store.used(there)
             return there, True
-        # A given network is looked at in float32 everywhere: its key says nothing of a number format.
-        training = job.stage.training or precision.resolved(Training(precision="fp32"))
-        with torch.random.fork_rng(), precision.threads(training.threads):
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.benchmark = False
+        training = job.look
+        with precision.as_in_a_stage(training):
             return _make(job, store, dataset, training, progress, stop, say, core_free), False
 
 

@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -113,7 +113,7 @@ def training_pace(job: Job, dataset: Dataset) -> Pace:
     )
     watch = _Watch(training.device)
     before = anonymous_bytes() or 0
-    with _as_in_a_stage(training), tempfile.TemporaryDirectory() as folder:
+    with precision.as_in_a_stage(training), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         model = stage.network.build(dataset)
         teachers = _stand_ins(job, few)
@@ -144,7 +144,8 @@ def training_pace(job: Job, dataset: Dataset) -> Pace:
         lap=None if lap is None or scale != 1 else (watch.batches, lap + watch.batches * late),
         looks=looks,
         weights=_bytes_of(model),
-        unseen=int((scale - 1) * max(0, (anonymous_bytes() or 0) - before)),
+        # on a GPU what grows lies there; here its driver grows, whatever the batch
+        unseen=int((scale - 1) * max(0, (anonymous_bytes() or 0) - before)) if brief.device == "cpu" else 0,
     )
 
 
@@ -152,8 +153,8 @@ def looking_pace(job: Job, dataset: Dataset) -> Pace:
     """Of a network that is only looked at, once."""
     if job.stage.network.is_logits:
         return Pace(looks={}, weights=0)
-    training = precision.resolved(Training(precision="fp32"))
-    with _as_in_a_stage(training):
+    training = job.look
+    with precision.as_in_a_stage(training):
         model = job.stage.network.build(dataset).to(training.device)
         looks = _looks(model, job, dataset, training)
     weights = 0 if job.stage.network.file is not None else _bytes_of(model)
@@ -178,7 +179,7 @@ def _voice(teacher: Job, job: Job, dataset: Dataset, training: Training) -> Voic
     size = min(_affordable(teacher.whole.multiply_adds, BATCH[training.device]), len(dataset.train))
     view = job.views.at(0)
     network = teacher.stage.network
-    with _as_in_a_stage(training):
+    with precision.as_in_a_stage(training):
         answering = FrozenTeachers(
             [Teacher(load=partial(network.build, dataset), preprocessing=network.preprocessing(dataset))],
             dataset=dataset,
@@ -276,15 +277,8 @@ class _Watch:
     def _leave_out_the_first(self) -> None:
         """Memory and kernels are got ready in them."""
         self.steps = self.steps[len(self.steps) // 4 :]
-        self.laps = self.laps[min(1, len(self.laps) - 1) :]
-
-
-@contextlib.contextmanager
-def _as_in_a_stage(training: Training) -> Iterator[None]:
-    """Torch set as for a stage, and random numbers as they were afterwards."""
-    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False)
-    with torch.random.fork_rng(), precision.threads(training.threads), cudnn:
-        yield
+        few = self.device == "cpu" and len(self.laps) == 1  # on a GPU the first one has its start in it
+        self.laps = self.laps[0 if few else 1 :]
 
 
 def _looks(model: nn.Module, job: Job, dataset: Dataset, training: Training) -> dict[str, float]:

@@ -78,6 +78,8 @@ def attempt(
         stop: asked between steps.
         running: how many jobs are made on this machine now, this one too.
     """
+    import torch
+
     from understudy.ladder.make import make
     from understudy.store import Store
 
@@ -100,7 +102,7 @@ def attempt(
         return event("damaged", message=str(error))
     except UnderstudyError as error:
         return event("failed", message=str(error))
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         return event(
             "failed", message="there was not enough memory. Try a smaller training.batch_size or --jobs."
         )
@@ -108,6 +110,9 @@ def attempt(
         Exception
     ) as error:  # a stage that fails, for whatever reason, does not stop stages that do not need it
         return event("failed", message=_in_one_line(error))
+    finally:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()  # other processes may need what this one has done with
     return event("busy") if made is None else event("done", from_store=made[1])
 
 

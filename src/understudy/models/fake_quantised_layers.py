@@ -239,7 +239,8 @@ def _forward(layer: FakeQuantisedLayer, tensor: Tensor, compute: Any) -> Tensor:
 
 def _rounded(layer: FakeQuantisedLayer) -> tuple[Tensor, Tensor | None]:
     scale, bias_scale = _scales(layer)
-    zero, limit = torch.zeros_like(scale, dtype=torch.int32), layer.weight_limit
+    # a float zero point, as one of integers is looked at on the host, for which a GPU is waited for
+    zero, limit = torch.zeros_like(scale), layer.weight_limit
     weight = torch.fake_quantize_per_channel_affine(layer.weight, scale, zero, 0, -limit, limit)
     if layer.bias is None:
         return weight, None

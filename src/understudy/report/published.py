@@ -113,7 +113,7 @@ def rows(published: Published, summary: Sequence[Mapping[str, Any]]) -> list[tup
         summary: of its ``result.json``; an arm that it does not have has nothing here.
     """
     here = {row["name"]: row for row in summary}
-    found = []
+    found: list[tuple[str, ...]] = []
     for figure in published.figures:
         row = here.get(figure["arm"])
         own = (accuracy(row["mean"], row["std"]), str(row["n"])) if row else (NOTHING, "0")

@@ -64,6 +64,10 @@ def build_optimizer(
         built = sgd(
             groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov, fused=fused
         )
+        if fused and training.momentum:
+            # a fused step wants the momentum of every parameter or of none, and some get their first gradient late
+            for parameter in (*decayed, *spared):
+                built.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     else:
         built = _without_compiler(torch.optim.AdamW)(
             groups, lr=training.lr, betas=(training.momentum, 0.999), fused=fused

@@ -97,6 +97,19 @@ def autocast(training: Training) -> AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
+def as_in_a_stage(training: Training) -> Iterator[None]:
+    """Torch set as for a stage, the same wherever it is made, and random numbers as they were afterwards.
+
+    Convolutions in float32 are that on a GPU, too: not TF32, which torch would take. Without one nothing of CUDA is
+    touched, and a card that is there is left alone where a stage is made on the processor.
+    """
+    drawn = [torch.cuda.current_device()] if training.device == "cuda" else []
+    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False)
+    with torch.random.fork_rng(devices=drawn), threads(training.threads), cudnn:
+        yield
+
+
+@contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """Torch computes with ``count`` threads inside, and with as many as before afterwards."""
     before = torch.get_num_threads()

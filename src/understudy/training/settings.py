@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from understudy.errors import BadInput
 
+Device = Literal["auto", "cpu", "cuda"]
+
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -68,7 +70,7 @@ class Training:
     ema: float | None = None
     accumulate: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: int = 1
     checkpoint_minutes: float = 3.0
     workers: int = 2
