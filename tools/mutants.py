@@ -655,11 +655,16 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
             "blocks begin one row late": ("(index[here] - rows.start,", "(index[here] - rows.start - 1,"),
             "a full disk is written to again": ("self.given_up = True", "self.given_up = False"),
-            "no bound on what is kept": ("> bound * 1e9", "> bound * 1e18"),
-            "the last of the disk is taken": ("elif size > free_bytes(files.store):", "elif False:"),
+            "no bound on what is kept": ("bound * 1e9 -", "bound * 1e18 -"),
+            "the last of the disk is taken": ("if size <= min(allowed, free):", "if size <= allowed:"),
+            "several teachers share one room": ("allowed, free = allowed - size, free - size", "pass"),
+            "a place that refuses ends the run": (
+                "            except CannotWrite as error:\n                self._give",
+                "            except ZeroDivisionError as error:\n                self._give",
+            ),
             "transforms are drawn beside the student": ("after.policy.transforms or not", "not"),
             "a bulk pass does not stop": ("if self.closing or self.stop():", "if self.closing:"),
-            "what is damaged stays": ("                        files.discard(view.number, block)\n", ""),
+            "what is damaged stays": ("if files.discard(view.number, block):", "if view:"),
         },
     ),
     *in_file(
@@ -685,12 +690,27 @@ MUTANTS: tuple[Mutant, ...] = (
         faults={
             "signals of any teacher": ('"teacher": teacher.key,', '"teacher": "",'),
             "signals of any views": ('"views": views,', '"views": bool(views),'),
-            "signals of any number format": ('"precision": training.precision,', '"precision": "",'),
-            "signals of any number of threads": ('"threads": training.threads,', '"threads": 1,'),
-            "signals of any release of torch": ('"torch": torch.__version__,', '"torch": "",'),
+            "shares of a mixture of any release": ("if job.views.policy.mixup:", "if False:"),
             "signals of any data": ('"data": dataset.fingerprint,', '"data": "",'),
             "signals in any form": ('"kept": job.signals.definition(classes=classes),', '"kept": "",'),
             "few views are others": ('    views.pop("distinct", None)', "    views"),
+        },
+    ),
+    *in_file(
+        "training/precision.py",
+        "ladder/test_spoken.py",
+        "training/test_precision.py",
+        faults={
+            "signals of any number format": ('"precision": training.precision,', '"precision": "",'),
+            "signals of any number of threads": ('"threads": training.threads,', '"threads": 1,'),
+            "signals of any release of torch": (
+                '"device": training.device,\n        "torch": torch.__version__,',
+                '"device": training.device,',
+            ),
+            "signals of any instructions for bfloat16": ('{"avx512_bf16", "amx_bf16", "amx_tile"}', "set()"),
+            "rounded weights are shared by threads": (", cache_enabled=False)", ")"),
+            "float32 is TF32": ("allow_tf32=False", "allow_tf32=True"),
+            "a stage on the processor asks for a GPU": (' if training.device == "cuda" else []', ""),
         },
     ),
     *in_file(
@@ -701,9 +721,18 @@ MUTANTS: tuple[Mutant, ...] = (
             "the last hundredth of a disk is not left": ("usage.free - usage.total // 100", "usage.free"),
             "what a file holds is not checked": ('said.get("sha256") != hash_of_tensors(tensors)', "False"),
             "a file of another view is believed": (
-                "said != sealed(said) or {name: said.get(name) for name in expected} != expected",
+                "said != sealed(said) or {name: said.get(name) for name in named} != named",
                 "said != sealed(said)",
             ),
+            "answers of any weights": (
+                'if "weights" in expected and said.get("weights")',
+                'if False and said.get("weights")',
+            ),
+            "what is whole is taken away": (
+                "                self.read(view, block)\n            except Damaged:",
+                "                raise Damaged\n            except Damaged:",
+            ),
+            "what cannot be opened is damaged": ("raise Unreadable(f", "raise Damaged(f"),
         },
     ),
     *in_file(

@@ -237,9 +237,8 @@ def _checked(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
         raise Damaged(f"{path} does not say what it holds")
     if said.get("version") not in (None, expected["version"]):
         check_version(path.parent)
-    if said != sealed(said) or any(
-        said.get(name) != expected[name] for name in expected if name != "weights"
-    ):
+    named = {name: value for name, value in expected.items() if name != "weights"}
+    if said != sealed(said) or {name: said.get(name) for name in named} != named:
         raise Damaged(f"{path} does not hold what its name says")
     if "weights" in expected and said.get("weights") != expected["weights"]:
         raise Damaged(f"{path} has answers of other weights than the teacher's, which was trained anew since")
