@@ -272,6 +272,11 @@ def run(
         raise BadInput(f"compare is a list of arms, such as ['dense']; got {compare!r}.")
     check_callbacks(callbacks, on_callback_error)
     possible = [name for name in ladder.students if name != "direct"]
+    if compare and "direct" not in ladder.students:
+        raise BadInput(
+            f"compare names {listed(compare)}, and differences are to direct, which this ladder does not have. "
+            f"Add direct to the controls, or leave out compare."
+        )
     for name in compare or ():
         if name not in possible:
             raise BadInput(

@@ -142,6 +142,18 @@ def test_a_run_has_the_published_figures_beside_its_own(paper: Command, arrays: 
     assert '<td class="number">44.92</td><td>TAKD</td><td>quoted</td>' in report
 
 
+def test_an_unfinished_run_has_its_labels_and_another_one_in_the_folder_has_not(
+    paper: Command, arrays: str, tmp_path: Path
+) -> None:
+    asked = ("takd-1", "--data", arrays, "--scale", "0.01", "--out", "runs/mine", *SMALL)
+    assert paper(*asked, "--hours", "0.00000001") == 130
+    report = tmp_path / "runs/mine/report.html"
+    assert "<li>epochs: 0.01 of the published ones.</li>" in report.read_text("utf-8")
+    before = (tmp_path / "runs/mine/paper.json").read_bytes()
+    assert "holds another run" in paper.refused(*asked, "--quiet", "--set", "training.lr=0.2")
+    assert (tmp_path / "runs/mine/paper.json").read_bytes() == before
+
+
 def test_its_own_data_and_length_need_no_label(paper: Command) -> None:
     from understudy.cli.paper import _published
 

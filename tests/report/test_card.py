@@ -21,6 +21,15 @@ from understudy.models.describe import architecture_of
 from understudy.report.card import write_card
 
 Results = Callable[..., dict[str, Any]]
+METHOD = {
+    "name": "soft_targets",
+    "version": 1,
+    "temperature": 4.0,
+    "soft_weight": 0.8,
+    "combine": "mean",
+    "stochastic": None,
+}
+TRAINING = {"epochs": 60, "batch_size": 32, "optimizer": "sgd", "lr": 0.05}
 EVIL = "- # <b>x</b> *y* [z](http://e.org) `c` | ![i](j) www.e.org &amp; _k_ \\"
 
 
@@ -43,6 +52,7 @@ def student_json(
             "order": "pixels 0..255 -> / 255",
         },
         "class_names": ["zero", "one", "two"],
+        "taught": {"peers": None, "teachers": [], "method": METHOD, "training": TRAINING},
     }
 
 
@@ -68,14 +78,8 @@ def part(card: str, title: str) -> str:
     return str(found[0])
 
 
-RECIPE = """
-teaching: {temperature: 4.0, soft_weight: 0.8, combine: mean}
-training: {epochs: 60, optimizer: sgd, lr: 0.05, batch_size: 32}
-"""
-
-
 def test_a_card_says_what_by_whom_how_and_how_good(made_up: Results, told: Results, tmp_path: Path) -> None:
-    card = card_of(tmp_path, told(made_up()), recipe=RECIPE)
+    card = card_of(tmp_path, told(made_up()), recipe="version: 1")
     assert card.startswith("# plain_cnn-2, taught on digits\n")
     assert "stage dense, seed 1, 61.73 % of 360 test images right." in card
     what = part(card, "What it is")
@@ -91,7 +95,7 @@ def test_a_card_says_what_by_whom_how_and_how_good(made_up: Results, told: Resul
     assert "teacher (plain_cnn-10, 11.2M parameters, 70.12 % of the test images right, n = 1)" in whom
     assert "taught by teacher and dense/plain_cnn-8" in whom
     how = part(card, "How")
-    assert "temperature 4.0, soft_weight 0.8, combine mean" in how
+    assert "Method: soft targets; temperature 4.0, soft_weight 0.8, combine mean\n" in how
     assert "60 epochs; batch_size 32, optimizer sgd, lr 0.05" in how
     assert "Seeds: 0, 1, 2; delivered is seed 1, the best on validation images" in how
     assert "understudy run recipe.yaml --seeds 3 --out runs/made-up" in how
@@ -235,6 +239,46 @@ def test_names_cannot_become_markup(made_up: Results, told: Results, tmp_path: P
 def test_without_a_recipe_the_card_is_written_all_the_same(made_up: Results, tmp_path: Path) -> None:
     how = part(card_of(tmp_path, made_up(), recipe="a: [1"), "How")
     assert "Training: 60 epochs" in how
+
+
+def test_a_student_of_an_older_understudy_has_its_epochs_and_no_settings(
+    made_up: Results, tmp_path: Path
+) -> None:
+    student = {key: value for key, value in student_json().items() if key != "taught"}
+    how = part(card_of(tmp_path, made_up(), student=student), "How")
+    assert "Training: 60 epochs" in how
+    assert "Method" not in how
+
+
+def test_the_first_of_peers_was_taught_by_them_and_by_their_teachers(
+    made_up: Results, tmp_path: Path
+) -> None:
+    inner = {"name": "soft_targets", "version": 1, "temperature": 4.0}
+    method = {"name": "peers", "version": 1, "temperature": 3.0, "method": inner}
+    taught = {
+        "peers": "dense ensemble",
+        "teachers": ["teacher"],
+        "method": method,
+        "training": {**TRAINING, "epochs": 30},
+    }
+    card = card_of(tmp_path, made_up(), student=student_json() | {"taught": taught})
+    whom = part(card, "By whom")
+    assert "By its peers: it is the first of the networks of dense ensemble, which learned together" in whom
+    assert "- teacher (plain_cnn-10" in whom
+    assert "By nobody" not in whom
+    how = part(card, "How")
+    assert "Method: peers; temperature 3.0, soft targets (temperature 4.0)" in how
+    assert "Training: 30 epochs" in how
+
+
+def test_no_claim_is_said_where_none_was_named(made_up: Results, told: Results, tmp_path: Path) -> None:
+    result = told(made_up())
+    for row in result["summary"]:
+        if row.get("difference"):
+            row["difference"]["claim"] = False
+    figures = part(card_of(tmp_path, result), "Its figures")
+    assert "Differences are paired by seed, with their interval" in figures
+    assert "claim" not in figures
 
 
 def test_nothing_delivered_is_refused(made_up: Results, tmp_path: Path) -> None:

@@ -21,8 +21,18 @@ SUMMARY: list[dict[str, Any]] = [{"name": "direct", "mean": 0.25, "std": 0.01, "
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(json.dumps(PAPER.content()))
+    (tmp_path / "recipe.yaml").write_text("version: 1")
+    (tmp_path / FILE).write_text(json.dumps(PAPER.content(tmp_path)))
     assert read_published(tmp_path) == PAPER
+
+
+def test_figures_of_a_run_that_was_written_over_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("version: 1")
+    (tmp_path / FILE).write_text(json.dumps(PAPER.content(tmp_path)))
+    (tmp_path / "recipe.yaml").write_text("version: 1\nseeds: [1]")
+    assert read_published(tmp_path) == Published(marks={})
+    (tmp_path / "recipe.yaml").unlink()
+    assert read_published(tmp_path) == Published(marks={})
 
 
 def test_without_a_file_there_is_nothing_and_no_problem(tmp_path: Path) -> None:
@@ -34,7 +44,7 @@ def test_without_a_file_there_is_nothing_and_no_problem(tmp_path: Path) -> None:
     [
         ("{", "paper.json is damaged: it is not JSON."),
         ('{"version": 9}', "paper.json has version 9, this understudy reads 1."),
-        ('{"version": 1, "title": 3}', "paper.json is damaged: title: "),
+        ('{"version": 1, "recipe": 3}', "paper.json is damaged: recipe: "),
     ],
 )
 def test_a_damaged_file_is_a_sentence(tmp_path: Path, content: str, problem: str) -> None:

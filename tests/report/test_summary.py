@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ladder.tiny import jobs_of, made_up, stage
+from tests.ladder.tiny import jobs_of, made_up, stage, training
+from understudy.ladder import Stage
 from understudy.ladder.runner import run
-from understudy.report.statistics import holm, paired_difference
+from understudy.report import summary as module
+from understudy.report.statistics import holm, paired_difference, smallest_visible_difference
 from understudy.report.summary import comparison, sentence_on_power, summary
 from understudy.store import Store
 
@@ -101,7 +105,7 @@ def test_it_is_said_what_varied(repeat: str) -> None:
     assert comparison(["dense"], claim=None, repeat=repeat)["against"] is None
 
 
-def test_a_plan_says_what_so_many_seeds_can_show(tmp_path: Path) -> None:
+def test_a_plan_says_what_so_many_seeds_can_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, store = made_up(), Store(tmp_path)
     stages = [stage("teacher"), stage("direct", "teacher"), stage("scratch", role="student")]
     seeds = [0, 1, 2]
@@ -110,6 +114,7 @@ def test_a_plan_says_what_so_many_seeds_can_show(tmp_path: Path) -> None:
     guessed = sentence_on_power(climb, store, seeds=seeds)
     # smallest visible difference at n = 3 is 3.26 deviations; the guess is 0.6 points
     assert guessed.startswith("3 seeds show a difference to direct of 1.96 points or more")
+    assert "(paired t-test at 5 %; " in guessed
     assert "a guess" in guessed
     assert "With one seed" in sentence_on_power(climb, store, seeds=[0])
 
@@ -119,8 +124,27 @@ def test_a_plan_says_what_so_many_seeds_can_show(tmp_path: Path) -> None:
         for name in ("direct", "scratch")
     }
     spread = paired_difference(by_arm["scratch"], by_arm["direct"]).std
+    assert spread
+    assert "a guess" in sentence_on_power(climb, store, seeds=seeds)  # three pairs are two degrees of freedom
+    monkeypatch.setattr(module, "DEGREES", 2)
     said = sentence_on_power(climb, store, seeds=seeds)
-    if spread:
-        assert f"spread by {100 * spread:.2f} points, seen in 1 kept arms" in said
-    else:
-        assert "a guess" in said
+    assert f"spread by {100 * spread:.2f} points, seen with 2 degrees of freedom" in said
+
+
+def test_a_plan_of_many_arms_promises_what_the_first_of_them_can_show(tmp_path: Path) -> None:
+    alone = [stage("teacher"), stage("direct", "teacher"), stage("scratch", role="student")]
+    more = [*alone, stage("other", "teacher", training=training(lr=0.2))]
+    # one whose key is that of direct differs from it in nothing
+    more += [replace(stage("direct", "teacher"), name="twin")]
+    dataset, store = made_up(), Store(tmp_path)
+
+    def said(stages: list[Stage], claim: Sequence[str] = ()) -> str:
+        climb = jobs_of(stages, dataset, seeds=[0, 1, 2])
+        return sentence_on_power(climb, store, seeds=[0, 1, 2], claim=claim)
+
+    assert "of 1.96 points" in said(alone)
+    assert "of 1.96 points" in said(more, claim=["other"])
+    visible = smallest_visible_difference(0.006, 3, level=0.05 / 3)
+    assert visible is not None
+    assert f"of {100 * visible:.2f} points" in said(more)
+    assert "5 %, the first of 3 arms; an arm named under compare stands alone" in said(more)

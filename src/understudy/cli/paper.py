@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +73,11 @@ def paper(
         say(chosen.title)
         for label in published.labels:
             say(_item(label))
-    run_raw(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
+    try:
+        run_raw(raw, out=where, jobs=jobs, hours=hours, store=store, force=force, quiet=quiet)
+    finally:  # an unfinished run, or one of which a stage failed, needs its labels no less
+        if _is_of(raw, where):
+            _write(published, where)
     _compare(published, where)
 
 
@@ -161,20 +165,35 @@ def _item(sentence: str) -> str:
     return textwrap.fill(sentence, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _compare(published: Published, out: Path) -> None:
-    """Prints what was published beside what came out, and writes it into the run's folder and onto its page."""
-    from rich.table import Table
+def _is_of(raw: Mapping[str, Any], out: Path) -> bool:
+    """Whether the run in ``out`` is one of this recipe."""
+    from understudy.recipe import check, read_file
 
+    there = all((out / name).is_file() for name in ("recipe.yaml", "result.json"))
+    return there and check(read_file(out / "recipe.yaml")).as_dict() == check(raw).as_dict()
+
+
+def _write(published: Published, out: Path) -> None:
+    """Writes what was published beside what came out into the run's folder and onto its page."""
     from understudy.report.page import write_report
-    from understudy.report.published import COLUMNS, FILE, TEXT, TITLE, as_markdown, rows
+    from understudy.report.published import FILE, TEXT, as_markdown
     from understudy.report.result import read_result
     from understudy.store.files import write_json, write_text
 
-    summary = read_result(out)["summary"]
-    write_json(out / FILE, published.content())
-    write_text(out / TEXT, as_markdown(published, summary))
-    page = write_report(out)
-    found = rows(published, summary)
+    write_json(out / FILE, published.content(out))
+    write_text(out / TEXT, as_markdown(published, read_result(out)["summary"]))
+    write_report(out)
+
+
+def _compare(published: Published, out: Path) -> None:
+    """Prints what was published beside what came out."""
+    from rich.table import Table
+
+    from understudy.report.page import FILE as PAGE
+    from understudy.report.published import COLUMNS, TEXT, TITLE, rows
+    from understudy.report.result import read_result
+
+    found = rows(published, read_result(out)["summary"])
     if found:
         table = Table(title=TITLE, title_justify="left", box=None)
         for column in COLUMNS:
@@ -186,4 +205,4 @@ def _compare(published: Published, out: Path) -> None:
         say(_item(label))
     for note in published.notes():
         say(note)
-    say(f"table, and what is our choice: {out / TEXT}, and {page}")
+    say(f"table, and what is our choice: {out / TEXT}, and {out / PAGE}")

@@ -120,7 +120,7 @@ def plan(
     for sentence in plan_sentences(found, store=kept.folder, parallel=jobs):
         say(sentence)
     if len(built.ladder.students) > 1 and "direct" in built.ladder.students:
-        say(sentence_on_power(built.jobs, kept, seeds=checked.seeds))
+        say(sentence_on_power(built.jobs, kept, seeds=checked.seeds, claim=checked.compare or ()))
     notes(built, [*warnings(built.jobs), *matched_layers(built.jobs), *unordered(built.jobs)])
 
 

@@ -65,6 +65,11 @@ def build(recipe: Recipe, *, cache: Path | None = None) -> Built:
         repeat=recipe.repeat,
         ladder_seed=recipe.ladder_seed,
     )
+    if recipe.compare and "direct" not in ladder.students:
+        raise BadInput(
+            f"compare names {listed(recipe.compare)}, and differences are to direct, which this ladder does not have. "
+            f"Add direct to the controls, or leave out compare."
+        )
     for name in recipe.compare or ():
         possible = [student for student in ladder.students if student != "direct"]
         if name not in possible:

@@ -23,7 +23,6 @@ from understudy.store.files import write_text
 FILE = "student.md"
 FEW_SEEDS = 5  # with fewer, a mean says little about the next seed
 WORST_SHOWN = 3  # classes
-_TEACHING = ("temperature", "soft_weight", "combine", "hard_terms", "kl_reduction")
 _TRAINING = ("batch_size", "optimizer", "lr", "schedule", "weight_decay", "label_smoothing", "precision")
 
 
@@ -102,8 +101,11 @@ def render(
         _in_short(result, stage),
         "## What it is\n\n" + _bullets(_what(result, stage, student)),
         "## What it was taught on\n\n" + _data(result),
-        "## By whom\n\n" + _bullets(_by_whom(result, stage)),
-        "## How\n\n" + _bullets(_how(result, stage, recipe)) + "\n\n" + fenced(_command(result), "sh"),
+        "## By whom\n\n" + _bullets(_by_whom(result, stage, student)),
+        "## How\n\n"
+        + _bullets(_how(result, stage, student, recipe))
+        + "\n\n"
+        + fenced(_command(result), "sh"),
         "## Its figures\n\n" + _figures(result, stage),
         *_by_group(result),
         *_on_a_device(deployed or Deployed()),
@@ -176,14 +178,26 @@ def _data(result: Mapping[str, Any]) -> str:
     return _bullets([*said, f"Fingerprint of pixels, labels and splits: {escaped(data['fingerprint'])}"])
 
 
-def _by_whom(result: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
+def _taught(student: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``student.json`` says of how it was taught; that of an older understudy says nothing."""
+    found = student.get("taught")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _by_whom(result: Mapping[str, Any], stage: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+    taught = _taught(student)
+    peers = taught.get("peers")
     of_name = {entry["name"]: entry for entry in result["summary"]}
     nodes = {node["name"]: node for node in result["ladder"]["graph"]}
     shape = result["ladder"].get("shape")
-    teachers = list(stage.get("teachers") or [])
-    if not teachers:
+    teachers = list(taught.get("teachers") or stage.get("teachers") or [])
+    if not teachers and not peers:
         return ["By nobody: it learned from the labels alone"]
     said = [f"Ladder: {escaped(shape)}"] if shape else []
+    if peers:
+        said.append(
+            f"By its peers: it is the first of the networks of {escaped(peers)}, which learned together"
+        )
     asked, waiting = [], teachers
     while waiting:  # the teachers, then theirs, each once
         name, *waiting = waiting
@@ -203,17 +217,22 @@ def _by_whom(result: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _how(result: Mapping[str, Any], stage: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+def _how(
+    result: Mapping[str, Any],
+    stage: Mapping[str, Any],
+    student: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+) -> list[str]:
     said = []
-    teaching, training = (recipe.get(part) or {} for part in ("teaching", "training"))
-    if stage.get("teachers") and isinstance(teaching, Mapping):
-        method = teaching.get("method") or "soft targets"
-        method = method if isinstance(method, str) else "see the recipe"
-        said.append(f"Method: {escaped(method)}; {_settings(teaching, _TEACHING)}".rstrip("; "))
-    text = f"Training: {stage['epochs']} epochs" if stage.get("epochs") else ""
-    if isinstance(training, Mapping) and (settings := _settings(training, _TRAINING)):
-        text += f"{'; ' if text else 'Training: '}{settings}"
-    said += [text] if text else []
+    taught = _taught(student)
+    method, training = taught.get("method"), taught.get("training")
+    if isinstance(method, Mapping) and method.get("name"):
+        settings = _flat({key: value for key, value in method.items() if key not in ("name", "version")})
+        said.append(f"Method: {escaped(str(method['name']).replace('_', ' '))}; {settings}".rstrip("; "))
+    known = training if isinstance(training, Mapping) else {}
+    if epochs := known.get("epochs", stage.get("epochs")):
+        settings = _settings(known, _TRAINING)
+        said.append(f"Training: {epochs} epochs" + (f"; {settings}" if settings else ""))
     seeds = result["ladder"].get("seeds") or []
     if seeds:
         said.append(
@@ -232,6 +251,18 @@ def _chosen(result: Mapping[str, Any], seeds: Sequence[int]) -> str:
     if not result["data"].get("validation"):
         return "chosen without validation images"
     return "the best on validation images"
+
+
+def _flat(settings: Mapping[str, Any]) -> str:
+    """Settings with those inside of them, such as ``temperature 4.0, soft targets (soft_weight 0.5)``."""
+    said = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            inner = {name: one for name, one in value.items() if name not in ("name", "version")}
+            said.append(f"{escaped(str(value.get('name', key)).replace('_', ' '))} ({_flat(inner)})")
+        elif value not in (None, "", 0.0):
+            said.append(f"{escaped(key)} {escaped(value)}")
+    return ", ".join(said)
 
 
 def _settings(part: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -270,9 +301,18 @@ def _figures(result: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     said = ["Mean ± sample deviation over n seeds, of test images."]
     if compared:
-        said.append(
-            "Differences are paired by seed, with their interval; the claim was named before the run."
-        )
+        claimed = [
+            entry["name"] for entry in result["summary"] if (entry.get("difference") or {}).get("claim")
+        ]
+        text = "Differences are paired by seed, with their interval"
+        if claimed:
+            text += f"; {listing([escaped(name) for name in claimed])} is the claim, as the recipe names it, and stands by itself"
+        others = sum(bool(entry.get("difference")) for entry in result["summary"]) - len(claimed)
+        if others > 1:
+            text += f"; those of the {'other' if claimed else ''} {others} arms hold together (Bonferroni)".replace(
+                "  ", " "
+            )
+        said.append(text + ".")
     own = []
     for what in ("validation", "test"):
         if (found := (stage.get(what) or {}).get("accuracy")) is not None:

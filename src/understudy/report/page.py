@@ -175,8 +175,7 @@ def how_to_read(result: Mapping[str, Any]) -> list[str]:
         "Over n seeds: mean ± sample deviation, and below it the 95 % t-interval of the mean. One seed has no deviation."
         if intervals
         else "n = 1: one seed each, which has no deviation.",
-        "MMAC: million multiply-adds for one image. Every figure is the last step’s; the delivered seed was chosen on "
-        "validation images, never on test images.",
+        "MMAC: million multiply-adds for one image. Every figure is the last step’s" + _how_chosen(result),
     ]
     if compare.get("varied"):
         said.append(plain(compare["varied"]))
@@ -198,6 +197,14 @@ def how_to_read(result: Mapping[str, Any]) -> list[str]:
     elif not found and any(to_control(entry, summary) is not None for entry in summary):
         said.append(f"“To {CONTROL}” is the difference of the means in percentage points.")
     return said
+
+
+def _how_chosen(result: Mapping[str, Any]) -> str:
+    ladder = result["ladder"]
+    if len(ladder.get("seeds") or [None]) == 1 and len(ladder["delivered"]) == 1:
+        return "."
+    on = "validation images, " if result["data"].get("validation") else ""
+    return f"; the delivered seed was chosen {f'on {on}' if on else ''}never on test images."
 
 
 def losses(result: Mapping[str, Any]) -> list[str]:
@@ -310,12 +317,13 @@ def verdict(difference: Mapping[str, Any], against: str) -> str:
     >>> verdict({"n": 3, "mean": 0.014, "interval": [-0.002, 0.03], "p_corrected": 0.09}, "direct")
     '+1.40 points to direct, paired over 3 seeds (-0.20 to +3.00, p = 0.090): no difference is shown.'
     >>> verdict({"n": 1, "mean": 0.014, "interval": None}, "direct")
-    '+1.40 points to direct (n = 1: nothing says how much of it is chance).'
+    '+1.40 points to direct (n = 1, one pair: nothing says how much of it is chance).'
     """
     text = f"{numbers.points(difference['mean'])} points to {plain(against)}"
     found = difference.get("interval")
     if not found:
-        return f"{text} (n = {difference['n']}: nothing says how much of it is chance)."
+        why = "all pairs differ alike" if difference["n"] > 1 else "one pair"
+        return f"{text} (n = {difference['n']}, {why}: nothing says how much of it is chance)."
     p = difference.get("p_corrected")
     text += f", paired over {difference['n']} seeds ({numbers.points(found[0])} to {numbers.points(found[1])}"
     text += ")" if p is None else f", p {_equals(p)})"

@@ -11,9 +11,11 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from understudy.report.numbers import NOTHING, accuracy
 from understudy.report.result import damage, read_beside
+from understudy.store.files import sha256_of_file
 
 FILE = "paper.json"
 TEXT = "paper.md"
+RECIPE = "recipe.yaml"
 VERSION = 1
 TITLE = "Published, and here"
 COLUMNS = ("arm", "published, %", "called", "how sure", "here, %", "n")
@@ -30,9 +32,10 @@ class FigureOf(TypedDict):
 
 
 class PublishedOf(TypedDict):
-    """All of it; ``labels`` are what a reader must know before comparing; ``marks`` say what a mark of a figure means."""
+    """All of it; ``recipe`` is the checksum of the run's ``recipe.yaml``; ``labels`` are what a reader must know before comparing; ``marks`` say what a mark of a figure means."""
 
     version: int
+    recipe: str
     title: str
     said: str
     labels: list[str]
@@ -60,10 +63,11 @@ class Published:
     marks: Mapping[str, str]
     problem: str = ""
 
-    def content(self) -> dict[str, Any]:
-        """What ``paper.json`` holds."""
+    def content(self, folder: Path) -> dict[str, Any]:
+        """What ``paper.json`` of the run in ``folder`` holds."""
         return {
             "version": VERSION,
+            "recipe": sha256_of_file(folder / RECIPE),
             "title": self.title,
             "said": self.said,
             "labels": list(self.labels),
@@ -79,13 +83,16 @@ class Published:
 
 
 def read_published(folder: Path) -> Published:
-    """Reads ``folder/paper.json``; a file that is damaged is a sentence and no error."""
+    """Reads ``folder/paper.json``; a file that is damaged is a sentence and no error, one of another run is nothing."""
     again = "Run the same understudy paper again to write it anew."
     value = read_beside(Path(folder) / FILE, version=VERSION, again=again)
     if not isinstance(value, dict):
         return Published(problem=value or "", marks={})
     if wrong := damage(value, PublishedOf):
         return Published(problem=f"{FILE} is damaged: {wrong}. {again}", marks={})
+    recipe = Path(folder) / RECIPE
+    if not recipe.is_file() or sha256_of_file(recipe) != value["recipe"]:
+        return Published(marks={})  # another run was written over that of the paper
     return Published(
         title=value["title"],
         said=value["said"],

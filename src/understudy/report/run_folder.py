@@ -294,6 +294,7 @@ def deliver(
             "architecture": record["architecture"],
             "network": record.get("network"),
             "structure": record.get("structure"),
+            "taught": _taught(chosen.job),
             "preprocessing": {
                 **record["preprocessing"],
                 "channels": dataset.channels,
@@ -308,6 +309,17 @@ def deliver(
             "weights": {"file": file, "sha256": files.sha256_of_file(out / file)},
         },
     )
+
+
+def _taught(job: Job) -> dict[str, Any]:
+    """How a student came to its weights: that of the peers where it is one of them."""
+    trained = job.taken or job
+    return {
+        "peers": job.taken.name if job.taken else None,
+        "teachers": [teacher.name for teacher in trained.teachers],
+        "method": trained.definition.get("method"),
+        "training": trained.definition.get("training"),
+    }
 
 
 def _clear_exported(out: Path, name: str, *, key: str) -> None:

@@ -60,8 +60,8 @@ class Difference:
         n: pairs.
         mean: of the differences; above 0 where ours are higher.
         std: sample standard deviation (n - 1) of the differences; None for one pair.
-        interval: (low, high) of the mean difference; None for one pair.
-        p: of the two-sided paired t-test, not corrected for other comparisons; None for one pair.
+        interval: (low, high) of the mean difference; None for one pair, and where all differences are equal and not 0.
+        p: of the two-sided paired t-test, not corrected for other comparisons; None where there is no interval.
     """
 
     n: int
@@ -87,8 +87,9 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, compari
 
     Returns:
         mean, std and interval in the unit of the figures. Differences that are equal but for the rounding of the
-        figures have std 0, an interval without width and p 0 (p 1 where all are 0). That is what the formulas give;
-        it shows a figure too coarse to vary over few pairs rather than a certainty.
+        figures have std 0. Where they are all 0 the interval has no width and p is 1; else there is neither: the
+        formulas would give p 0, a certainty, where a figure is too coarse to vary over few pairs (an accuracy is a
+        count).
 
     Raises:
         ValueError: unequal numbers of figures, none, one that is not finite, or less than one comparison.
@@ -124,7 +125,8 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, compari
     if max(differences) - min(differences) <= rounding:
         if abs(mean) <= rounding:
             mean = 0.0
-        return Difference(n=n, mean=mean, std=0.0, interval=(mean, mean), p=0.0 if mean else 1.0)
+            return Difference(n=n, mean=mean, std=0.0, interval=(mean, mean), p=1.0)
+        return Difference(n=n, mean=mean, std=0.0, interval=None, p=None)
     from scipy.special import stdtr  # the distribution function of Student's t
 
     std = statistics.stdev(differences)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from understudy.store import Store
 
 GUESSED_SPREAD = 0.006  # of paired differences, a fraction: two students of deviation 0.4 points, unrelated
+DEGREES = 4  # of freedom that kept results must have for their spread to be believed
 AGAINST = "direct"  # what a ladder has to beat: the student taught by the teacher alone
 _VARIED = {
     "student": "Over seeds the students varied: initial weights, order of the images, dropped teachers. Teacher and "
@@ -100,17 +101,22 @@ def _groups(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"groups": found} if found else {}
 
 
-def sentence_on_power(all_jobs: Sequence[Job], store: Store, *, seeds: Sequence[int]) -> str:
+def sentence_on_power(
+    all_jobs: Sequence[Job], store: Store, *, seeds: Sequence[int], claim: Sequence[str] = ()
+) -> str:
     """The smallest difference to the control that so many seeds can show, in a sentence for ``plan``.
 
-    The spread of the paired differences is that of kept results of the same students, where at least two seeds of an
-    arm and of the control are kept (root mean square over arms); else a guess, which is said.
+    The spread of the paired differences is that of kept results of the same students, where enough of them are kept
+    for ``DEGREES`` degrees of freedom (root mean square over arms, by pairs); else a guess, which is said. Where no arm
+    is claimed, the level is that of the first of as many comparisons as there are arms (Holm): all of them are shown.
     """
     if len(seeds) < 2:
         return "With one seed no difference can be told from the luck of a seed; --seeds 5 trains five."
     kept: dict[str, dict[int, float]] = {}
+    arms = {job.name for job in all_jobs if job.stage.role == "student" and job.name != AGAINST}
+    shared = {job.key for job in all_jobs if job.name == AGAINST}
     for job in all_jobs:
-        if job.stage.role != "student":
+        if job.stage.role != "student" or (job.name != AGAINST and job.key in shared):
             continue
         try:
             result = store.result(job.key)
@@ -119,23 +125,27 @@ def sentence_on_power(all_jobs: Sequence[Job], store: Store, *, seeds: Sequence[
         if result is not None and result.record["test"]:
             kept.setdefault(job.name, {})[job.seed] = result.record["test"]["accuracy"]
     control = kept.get(AGAINST, {})
-    squares = []
+    total, degrees = 0.0, 0
     for name, own in kept.items():
         pairs = sorted(set(own) & set(control))
         if name != AGAINST and len(pairs) > 1:
             found = paired_difference([own[seed] for seed in pairs], [control[seed] for seed in pairs])
-            squares.append((found.std or 0.0) ** 2)
-    spread = math.sqrt(sum(squares) / len(squares)) if squares and any(squares) else GUESSED_SPREAD
-    where = (
-        f"seen in {len(squares)} kept arms"
-        if squares and any(squares)
-        else "a guess: nothing is kept to tell it by"
-    )
-    visible = smallest_visible_difference(spread, len(seeds))
+            total += (len(pairs) - 1) * (found.std or 0.0) ** 2
+            degrees += len(pairs) - 1
+    seen = degrees >= DEGREES and total > 0
+    spread = math.sqrt(total / degrees) if seen else GUESSED_SPREAD
+    where = f"seen with {degrees} degrees of freedom" if seen else "a guess: too little is kept to tell it by"
+    compared = 1 if claim else len(arms)
+    visible = smallest_visible_difference(spread, len(seeds), level=LEVEL / compared)
     assert visible is not None
+    level = (
+        "5 %"
+        if compared == 1
+        else f"5 %, the first of {compared} arms; an arm named under compare stands alone"
+    )
     return (
         f"{len(seeds)} seeds show a difference to {AGAINST} of {100 * visible:.2f} points or more, four times in five "
-        f"(paired t-test at 5 %; differences spread by {100 * spread:.2f} points, {where})."
+        f"(paired t-test at {level}; differences spread by {100 * spread:.2f} points, {where})."
     )
 
 

@@ -166,7 +166,10 @@ def _against_control(entry: Mapping[str, Any], result: Mapping[str, Any]) -> str
 
 
 def to_control(entry: Mapping[str, Any], summary: Sequence[Mapping[str, Any]]) -> float | None:
-    """Mean test accuracy of a student less that of ``direct``, as a fraction; None where there is nothing to compare."""
+    """Mean test accuracy of a student less that of ``direct``, as a fraction; None where there is nothing to compare, and
+    where other students are compared seed by seed: a difference of means is of another kind."""
+    if any(other.get("difference") for other in summary):
+        return None
     control = next((other for other in summary if other["name"] == CONTROL), None)
     if control is None or entry["name"] == CONTROL or entry.get("role") in ("teacher", "assistant"):
         return None
