@@ -921,7 +921,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "recipe/compat.py",
         "recipe/test_checking.py",
         faults={
-            "whom nobody teaches has the halved loss's rate": ("if name in UNTAUGHT_CONTROLS}", "if False}"),
+            "whom nobody teaches has the halved loss's rate": ("if name in whole_labels}", "if False}"),
+            "the rate of bkd is that of one weight": ('alone["lr"] / (1 - weight)', 'alone["lr"] / 0.5'),
             "compat overrules a control's own rate": ("{**untaught, **said}", "{**said, **untaught}"),
         },
     ),
@@ -951,6 +952,38 @@ MUTANTS: tuple[Mutant, ...] = (
         faults={
             "the int8 form is a control": ("if stage.quantised))", "if False))"),
             "any temperature is one of soft targets": ("isinstance(method, SoftTargets | Decoupled)", "True"),
+            "who begins as the teacher is not told": ("return drawn and same and", "return False and"),
+        },
+    ),
+    *in_file(
+        "report/statistics.py",
+        "report/test_statistics.py",
+        faults={
+            "equal differences are certain": (
+                "return Difference(n=n, mean=mean, std=0.0, interval=None, p=None)",
+                "return Difference(n=n, mean=mean, std=0.0, interval=(mean, mean), p=0.0)",
+            ),
+        },
+    ),
+    *in_file(
+        "report/summary.py",
+        "report/test_summary.py",
+        faults={
+            "a plan of many arms promises what one shows": ("LEVEL / compared", "LEVEL"),
+            "a spread of one pair is believed": ("degrees >= DEGREES", "degrees >= 1"),
+        },
+    ),
+    *in_file(
+        "report/published.py",
+        "report/test_published.py",
+        faults={"figures of another run are shown": ('!= value["recipe"]', '== ""')},
+    ),
+    *in_file(
+        "report/card.py",
+        "report/test_card.py",
+        faults={
+            "every card has a claim": ('.get("claim")]', "]"),
+            "the first of peers was taught by nobody": ("if not teachers and not peers:", "if not teachers:"),
         },
     ),
     *in_file(

@@ -270,13 +270,17 @@ def _taken(pilots: Pilots, result: RunResult) -> tuple[int, tuple[str, ...]]:
         )
     teacher, student = accuracy(pilots.teacher), accuracy(pilots.student)
     best = ranked(shown, teacher=teacher, student=student)[0]
+    nearest = min(shown, key=lambda one: abs(one.accuracy - (teacher + student) / 2))
+    why = "its accuracy lies nearest to the middle of teacher and student"
+    if nearest.name != best.name:
+        why = "its accuracy lies near the middle of teacher and student, and of those it agrees most with the teacher"
     lines = ", ".join(
         f"{stages[one.name].model} {100 * one.accuracy:.1f} % (agrees with the teacher on {100 * one.agreement:.1f} %)"
         for one in shown
     )
     sentences = (
         f"Pilots, on the validation split: {lines}; teacher {100 * teacher:.1f} %, student {100 * student:.1f} %.",
-        f"The assistant is {stages[best.name].model}: its accuracy lies nearest to the middle of teacher and student.",
+        f"The assistant is {stages[best.name].model}: {why}.",
     )
     return pilots.candidates.index(best.name), sentences
 

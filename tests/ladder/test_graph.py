@@ -158,7 +158,19 @@ def test_a_ladder_that_descends_is_worth_none(dataset: Dataset) -> None:
     stages = shapes.dense(TEACHER, ASSISTANTS, STUDENT, SoftTargets())
     assert warnings(jobs_of(stages, dataset)) == []
     same = [stage("teacher"), stage("student", "teacher")]  # born-again: as big is no mistake
-    assert warnings(jobs_of(same, dataset)) == []
+    assert warnings(jobs_of(same, dataset, ladder_seed=100)) == []
+
+
+def test_a_student_that_begins_as_its_teacher_did_is_said(dataset: Dataset) -> None:
+    same = [stage("teacher"), stage("student", "teacher")]
+    said = (
+        "teacher and student are one network with one seed (0), so they begin with the same weights: ladder_seed: 100 "
+        "(and repeat: student) sets the teacher apart."
+    )
+    assert warnings(jobs_of(same, dataset, seeds=[0, 1, 2])) == [said]
+    assert len(warnings(jobs_of(same, dataset, seeds=[5, 6], ladder_seed=100, repeat="ladder"))) == 2
+    other = [stage("teacher", network=network(width=0.75)), stage("student", "teacher")]
+    assert not any("one network" in sentence for sentence in warnings(jobs_of(other, dataset)))
 
 
 # -------------------------------------------------------------------------------------------- seeds and repeats

@@ -112,6 +112,13 @@ def test_an_ensemble_of_strips_may_be_given(tmp_path: Path) -> None:
     assert stages[2].weights == there.weights
 
 
+def test_a_mean_of_one_network_with_itself_is_refused() -> None:
+    with pytest.raises(
+        BadInput, match=r"the reading strips averages what several networks say, and .* stands twice"
+    ):
+        made("strips", [OTHER, OTHER], student=tiny.STUDENT)
+
+
 @pytest.mark.parametrize("reading", ["ensemble", "strips"])
 def test_an_ensembles_answers_are_averaged_whatever_the_method_sums(reading: str) -> None:
     method = SoftTargets(temperature=3.0, soft_weight=0.7, combine="sum", hard_terms="per_teacher")

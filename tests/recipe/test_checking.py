@@ -350,6 +350,25 @@ def test_slips_of_published_codes_are_never_the_default() -> None:
     assert whole["peers"]["ramp_divisor"] == "length"
 
 
+def test_bkd_has_the_rate_and_decay_of_its_share_of_soft_targets() -> None:
+    # L = CE + alpha KL at 0.1 and 2e-4 is (1 - w) CE + w KL with w = alpha / (1 + alpha) at 0.1 (1 + alpha), 2e-4 / (1 + alpha)
+    for alpha in (1.0, 2.0, 0.5):
+        weight = alpha / (1 + alpha)
+        found = checked(compat="bkd", teaching={"soft_weight": weight}).training
+        assert found.lr == pytest.approx(0.1 * (1 + alpha))
+        assert found.weight_decay == pytest.approx(2e-4 / (1 + alpha))
+    said = checked(compat="bkd", teaching={"soft_weight": 0.6}, training={"lr": 0.3}).training
+    assert (said.lr, said.weight_decay) == (0.3, pytest.approx(8e-5))
+
+
+def test_bkd_leaves_the_rate_of_a_student_whom_nobody_teaches_and_of_a_loss_without_a_half() -> None:
+    said = {"data": {"name": "digits"}, "ladder": "scratch", "models": {"student": "resnet-8"}}
+    alone = check({"compat": "bkd", **said}).as_dict()["models"]["student"]["training"]
+    assert alone == {"lr": 0.1, "weight_decay": 2e-4}
+    rivals = checked(compat="bkd", controls=["direct", "dkd", "logit_std"]).control_training
+    assert rivals == {name: {"lr": 0.1, "weight_decay": 2e-4} for name in ("dkd", "logit_std")}
+
+
 @pytest.mark.parametrize("name", ["srm", "bkd"])
 def test_compat_of_a_method_adds_no_part_that_the_recipe_has_not(name: str) -> None:
     whole = checked(compat=name).as_dict()["teaching"]

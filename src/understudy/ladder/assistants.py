@@ -25,8 +25,10 @@ def ranked(candidates: Sequence[Pilot], *, teacher: float, student: float) -> li
     """Candidates, the best assistant first: accuracy nearest the middle of teacher and student, then agreement.
 
     Mirzadeh et al. found the best single assistant nearer to the middle of the two accuracies than to that of the two
-    sizes. That candidates as near as half a point (or a twentieth of the gap, where that is more) count as equal, and
-    that agreement with the teacher then decides, is our choice.
+    sizes. Theirs were trained in full and alone. Ours are pilots, taught by the teacher, and so short that the middle of
+    the student's pilot and a teacher of full length leans to better assistants; that distances are told apart in steps of
+    half a point (or a twentieth of the gap, where that is more), and that agreement with the teacher decides within a step,
+    is our choice, too.
 
     Args:
         candidates: each trained as long as the student's pilot was.

@@ -427,7 +427,22 @@ def warnings(all_jobs: Sequence[Job]) -> list[str]:
                     f"teaches {job.name}, which is bigger ({job.stage.network.label}, "
                     f"{job.cost.multiply_adds / 1e6:.2f} MMAC)."
                 ] = None
+            if _begins_as(job, teacher):
+                said[
+                    f"{teacher.name} and {job.name} are one network with one seed ({job.seed}), so they begin with the same "
+                    f"weights: ladder_seed: 100 (and repeat: student) sets the teacher apart."
+                ] = None
     return list(said)
+
+
+def _begins_as(job: Job, teacher: Job) -> bool:
+    """Whether both are drawn from one seed for one network."""
+    drawn = all(
+        one.stage.training is not None and one.start is None and one.stage.start is None and one.taken is None
+        for one in (job, teacher)
+    )
+    same = job.definition.get("network") == teacher.definition.get("network")
+    return drawn and same and job.seed == teacher.seed and job.structure is None is teacher.structure
 
 
 def temperature_of(all_jobs: Sequence[Job]) -> float | None:

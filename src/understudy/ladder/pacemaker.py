@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from understudy.errors import BadInput, listed, suggestion
-from understudy.ladder.shapes import Rung, among, labels, teacher_stage
+from understudy.ladder.shapes import Rung, among, check_unlike, labels, teacher_stage
 from understudy.ladder.stage import Stage
 from understudy.teaching import Method, SoftTargets
 
@@ -99,6 +99,7 @@ def _between(assistants: Sequence[Rung], student: Rung, reading: Reading) -> lis
             raise BadInput(
                 f"the reading strips averages several networks, and {given} is one. Give two or more, or none."
             )
+        check_unlike(assistants, "the reading strips")
         return [*assistants]
     strip = student.network.strip
     if strip is None:

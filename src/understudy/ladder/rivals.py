@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from understudy.errors import BadInput
-from understudy.ladder.shapes import Rung, among, direct, labels, scratch, teacher_stage
+from understudy.ladder.shapes import Rung, among, check_unlike, direct, labels, scratch, teacher_stage
 from understudy.ladder.stage import Stage
 from understudy.teaching import Method, SoftTargets
 from understudy.teaching.decoupled import Decoupled
@@ -66,6 +66,7 @@ def mean_teachers(
         Son et al. 2021, arXiv:2009.08825, the comparison with a simple ensemble of trainers; that every trainer
         learns from the labels alone is our reading.
     """
+    check_unlike(assistants, "mean_teachers")
     stages = [teacher_stage(teacher)]
     for label, assistant in zip(labels(assistants), assistants, strict=True):
         stages.append(assistant.stage(f"mean_teachers/{label}", role="assistant"))

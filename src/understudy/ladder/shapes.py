@@ -188,6 +188,20 @@ def labels(rungs: Sequence[Rung]) -> list[str]:
     ]
 
 
+def check_unlike(rungs: Sequence[Rung], what: str) -> None:
+    """Refuses rungs whose answers would be averaged and that are one training: a mean of one network with itself.
+
+    Raises:
+        BadInput: two are alike in all but their place.
+    """
+    for position, rung in enumerate(rungs):
+        if rung in rungs[:position]:
+            raise BadInput(
+                f"{what} averages what several networks say, and {rung.network.label} stands twice among the assistants "
+                f"with all settings alike: one training, once in the mean as good as twice. Leave one out, or change it."
+            )
+
+
 def with_stochastic(method: Method, stochastic: Stochastic) -> Method:
     """The same soft targets with teachers dropped at random.
 

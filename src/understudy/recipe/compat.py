@@ -126,7 +126,8 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
     random streams are ours. Of ``srm``: AdamW in place of Adam with an L2 term, biases of the networks begin at 0 instead
     of being drawn from a normal distribution, ``scratch`` has batches of 128 (256 there) and the start of ``hints`` of 384
     (512), and the last dictionaries are taken, not those of the lowest training loss. Of ``pcl``: classifiers of peers begin
-    unequal. Of ``bkd``: a rate that warms up rises with every step, not every epoch, and shortcuts of a ResNet that change
+    unequal. Of ``srm`` again: one optimiser throughout, where the code begins a new one at each of its rates. Of ``dgkd`` in a
+    recipe of stages: nobody is left out unless a stage says ``stochastic``. Of ``bkd``: a rate that warms up rises with every step, not every epoch, and shortcuts of a ResNet that change
     the number of channels are 1x1 convolutions, where the code has none with parameters.
     """
     compat = whole.pop("compat")
@@ -135,7 +136,7 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
             f"compat is {cut(str(compat))}; it can be {listed(get_args(Compat))}."
             f"{suggestion(str(compat), get_args(Compat))}"
         )
-    official = OFFICIAL[compat]
+    official = _by_weight(compat, whole)
     said_of_training = whole.get("training")
     by_recipe = set(said_of_training) if isinstance(said_of_training, dict) else set()
     for section in ("data", "teaching", "training"):
@@ -165,7 +166,8 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
     untaught = {key: value for key, value in official.get("untaught", {}).items() if key not in by_recipe}
     controls, own = whole.get("controls"), whole.get("control_training", {})
     if untaught and isinstance(controls, list) and isinstance(own, dict):
-        alone = {name: own.get(name, {}) for name in controls if name in UNTAUGHT_CONTROLS}
+        whole_labels = (*UNTAUGHT_CONTROLS, "dkd", "logit_std")  # their loss has the whole hard term
+        alone = {name: own.get(name, {}) for name in controls if name in whole_labels}
         filled = {name: {**untaught, **said} for name, said in alone.items() if isinstance(said, dict)}
         whole["control_training"] = {**own, **filled}
 
@@ -174,7 +176,10 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
         assistants = models.get("assistants")
         between = assistants if isinstance(assistants, list) else []  # what else it may be is refused later
         by_family(models.get("teacher"), taught=False)
-        for model in (models.get("student"), *between):
+        shape = whole["ladder"].get("shape") if isinstance(whole.get("ladder"), dict) else None
+        alone_or_peers = shape in ("scratch", "peers") and not models.get("teacher")
+        by_family(models.get("student"), taught=not alone_or_peers)
+        for model in between:
             by_family(model)
     ladder = whole.get("ladder")
     if isinstance(ladder, dict):
@@ -185,6 +190,22 @@ def expanded(whole: dict[str, Any]) -> dict[str, Any]:
         if compat == "dgkd" and ladder.get("shape") == "dense" and "stochastic" not in ladder:
             ladder["stochastic"] = {"mode": "exact_k", "drop": 1}
     return whole
+
+
+def _by_weight(compat: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What the official code does, at this recipe's share of the soft term.
+
+    ``bkd`` is the sum of a hard term and alpha times a soft one, where ours are shares: (1 - w) and w, alpha = w / (1 - w).
+    With SGD a loss of (1 - w) times the size is the same training at 1 / (1 - w) of the rate and (1 - w) of the decay.
+    """
+    official = OFFICIAL[compat]
+    teaching = whole.get("teaching")
+    weight = teaching.get("soft_weight") if isinstance(teaching, Mapping) else None
+    if "untaught" not in official or not isinstance(weight, int | float) or not 0 <= weight < 1:
+        return official
+    alone = official["untaught"]
+    scaled = {"lr": alone["lr"] / (1 - weight), "weight_decay": alone["weight_decay"] * (1 - weight)}
+    return {**official, "training": {**official["training"], **scaled}}
 
 
 def _teachings(whole: dict[str, Any]) -> list[dict[str, Any]]:

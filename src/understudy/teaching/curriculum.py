@@ -44,7 +44,7 @@ class Curriculum(Around):
         method: how the student is taught.
         score: what makes a sample difficult. ``gap``: ``T^2 KL(teacher || snapshot)``, the mean over several teachers;
             ``loss``: the snapshot's cross-entropy with the label; ``confidence``: 1 less its probability of the label;
-            ``teacher``: the cross-entropy of the teachers' mean answer with the label; ``random``.
+            ``teacher``: the cross-entropy of the mean of the teachers' logits with the label; ``random``.
         direction: ``easy_first``, or ``hard_first`` as a control.
         pacing: how the available part grows over a phase, see ``understudy.data.ordering.available``; ``sequence``: each
             epoch walks through the whole order, shuffled only within bands of ten batches.
