@@ -982,7 +982,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "report/card.py",
         "report/test_card.py",
         faults={
-            "every card has a claim": ('.get("claim")]', "]"),
+            "every card has a claim": ("        if claimed:\n", "        if True:\n"),
             "the first of peers was taught by nobody": ("if not teachers and not peers:", "if not teachers:"),
         },
     ),

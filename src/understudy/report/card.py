@@ -309,9 +309,8 @@ def _figures(result: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
             text += f"; {listing([escaped(name) for name in claimed])} is the claim, as the recipe names it, and stands by itself"
         others = sum(bool(entry.get("difference")) for entry in result["summary"]) - len(claimed)
         if others > 1:
-            text += f"; those of the {'other' if claimed else ''} {others} arms hold together (Bonferroni)".replace(
-                "  ", " "
-            )
+            which = f"the other {others}" if claimed else f"all {others}"
+            text += f"; those of {which} arms hold together (Bonferroni)"
         said.append(text + ".")
     own = []
     for what in ("validation", "test"):
