@@ -6,6 +6,7 @@ import math
 import random
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from understudy.errors import BadInput
 from understudy.losses import soft_target_loss
 from understudy.teaching import Labels, SoftTargets, Step, Stochastic
 
+SUMMED = partial(SoftTargets, combine="sum")
 CLASSES = 10
 LABELS = torch.arange(8) % CLASSES
 STUDENT = drawn(8, CLASSES, seed=1)
@@ -67,7 +69,7 @@ def test_without_soft_weight_it_is_learning_from_labels_to_the_bit_and_asks_no_t
 
 
 def test_with_all_soft_weight_the_labels_do_not_matter() -> None:
-    method = SoftTargets(soft_weight=1.0).for_stage(teachers=2)
+    method = SUMMED(soft_weight=1.0).for_stage(teachers=2)
     losses = [
         method.loss(made_step(STUDENT, labels, TEACHERS[:2]))["total"]
         for labels in (LABELS, LABELS.flip(0), torch.full((8,), -1))
@@ -93,7 +95,7 @@ def test_unlabelled_examples_learn_from_the_teacher_alone() -> None:
 
 
 def test_the_named_parts_make_up_the_total() -> None:
-    said = parts(SoftTargets(soft_weight=0.3), 3)
+    said = parts(SUMMED(soft_weight=0.3), 3)
     assert set(said) == {"total", "hard", "soft"}
     torch.testing.assert_close(said["total"], 3 * 0.7 * said["hard"] + 0.3 * said["soft"])
 
@@ -128,7 +130,7 @@ def test_a_published_weight_means_another_one_where_kl_is_summed(
 
 def test_the_defaults_of_the_official_code_of_dgkd_on_100_classes_are_a_quarter_of_the_kl_terms() -> None:
     student, teachers = drawn(8, 100, seed=1), drawn(4, 8, 100, seed=2)
-    method = SoftTargets(temperature=5.0, soft_weight=1.0, kl_reduction="mean_over_classes")
+    method = SUMMED(temperature=5.0, soft_weight=1.0, kl_reduction="mean_over_classes")
     plain = [soft_target_loss(student, teacher, temperature=5.0).mean() / 25 for teacher in teachers]
     loss = method.for_stage(teachers=4).loss(made_step(student, LABELS, teachers))["total"]
     torch.testing.assert_close(loss, 0.25 * torch.stack(plain).sum())
@@ -142,9 +144,7 @@ def test_the_defaults_of_the_official_code_of_dgkd_on_100_classes_are_a_quarter_
 def test_the_dense_loss_is_the_sum_of_the_pairwise_losses(teachers: int, soft_weight: float) -> None:
     pair = SoftTargets(soft_weight=soft_weight).for_stage(teachers=1)
     pairs = [pair.loss(made_step(STUDENT, LABELS, TEACHERS[i : i + 1]))["total"] for i in range(teachers)]
-    torch.testing.assert_close(
-        total(SoftTargets(soft_weight=soft_weight), teachers), torch.stack(pairs).sum()
-    )
+    torch.testing.assert_close(total(SUMMED(soft_weight=soft_weight), teachers), torch.stack(pairs).sum())
 
 
 @pytest.mark.parametrize("assistants", [0, 1, 3])
@@ -152,13 +152,13 @@ def test_the_dense_loss_is_equation_7_of_dgkd(assistants: int) -> None:
     weight, n = 0.3, assistants
     soft = torch.stack([kl(i) for i in range(n + 1)]).sum()
     expected = (n + 1) * (1 - weight) * cross_entropy() + weight * soft
-    torch.testing.assert_close(total(SoftTargets(soft_weight=weight), n + 1), expected)
+    torch.testing.assert_close(total(SUMMED(soft_weight=weight), n + 1), expected)
 
 
 def test_the_hard_term_once_is_the_form_of_the_official_code() -> None:
     soft = torch.stack([kl(i) for i in range(3)]).sum()
     torch.testing.assert_close(
-        total(SoftTargets(soft_weight=0.3, hard_terms="once"), 3), 0.7 * cross_entropy() + 0.3 * soft
+        total(SUMMED(soft_weight=0.3, hard_terms="once"), 3), 0.7 * cross_entropy() + 0.3 * soft
     )
 
 
@@ -179,13 +179,13 @@ def test_the_mean_does_not_grow_with_the_number_of_equal_teachers() -> None:
 
 
 def test_teacher_weights_are_factors_of_the_soft_terms_only() -> None:
-    loss = total(SoftTargets(soft_weight=0.5, teacher_weights=(2.0, 0.0, 0.5)), 3)
+    loss = total(SUMMED(soft_weight=0.5, teacher_weights=(2.0, 0.0, 0.5)), 3)
     torch.testing.assert_close(loss, 3 * 0.5 * cross_entropy() + 0.5 * (2 * kl(0) + 0.5 * kl(2)))
 
 
 def test_weights_stay_with_their_teachers_when_others_are_dropped() -> None:
     chance = Stochastic(mode="exact_k", drop=1)
-    method = SoftTargets(soft_weight=1.0, teacher_weights=(1.0, 2.0, 4.0), stochastic=chance)
+    method = SUMMED(soft_weight=1.0, teacher_weights=(1.0, 2.0, 4.0), stochastic=chance)
     for number in range(10):
         taught = chance.survivors(3, seed=0, step=number)
         expected = torch.stack([(1.0, 2.0, 4.0)[i] * kl(i) for i in taught]).sum()
@@ -333,13 +333,13 @@ def test_rescaling_weighs_up_the_soft_terms_that_are_left() -> None:
     chance = Stochastic(mode="exact_k", drop=3, rescale=True)
     for number in range(5):
         (only,) = chance.survivors(4, seed=0, step=number)
-        loss = total(SoftTargets(stochastic=chance), 4, number=number)
+        loss = total(SUMMED(stochastic=chance), 4, number=number)
         torch.testing.assert_close(loss, 4 * 0.5 * cross_entropy() + 0.5 * 4 * kl(only))
 
 
 def test_when_all_are_dropped_the_hard_terms_are_left_as_they_are() -> None:
     for rescale in (False, True):
-        method = SoftTargets(soft_weight=0.25, stochastic=replace(EVERYONE_DROPPED, rescale=rescale))
+        method = SUMMED(soft_weight=0.25, stochastic=replace(EVERYONE_DROPPED, rescale=rescale))
         said = parts(method, 3)
         assert set(said) == {"total", "hard"}
         torch.testing.assert_close(said["total"], 3 * 0.75 * cross_entropy())
@@ -478,8 +478,8 @@ def test_two_settings_have_one_definition_exactly_when_they_have_one_loss(teache
     ids=str,
 )
 def test_every_setting_that_matters_is_in_the_definition(change: dict[str, Any]) -> None:
-    said = SoftTargets(**change).definition(teachers=3)
-    assert said != SoftTargets().definition(teachers=3)
+    said = SoftTargets(**{"combine": "sum", **change}).definition(teachers=3)
+    assert said != SUMMED().definition(teachers=3)
     assert json.loads(json.dumps(said)) == said
     assert said["name"] == "soft_targets"
     assert said["version"] == SoftTargets.version

@@ -293,7 +293,7 @@ class Teaching(_Section):
 
     temperature: Annotated[float, Field(gt=0, le=1e4)] = 4.0
     soft_weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="lambda")
-    combine: Literal["sum", "mean"] = Field("sum", description="of the terms of several teachers")
+    combine: Literal["sum", "mean"] = Field("mean", description="of the terms of several teachers")
     hard_terms: Literal["per_teacher", "once"] = "per_teacher"
     kl_reduction: Literal["batchmean", "mean_over_classes"] = "batchmean"
     teacher_weights: list[Annotated[float, Field(ge=0, le=1e4)]] | None = None
