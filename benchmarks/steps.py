@@ -121,7 +121,7 @@ class Ours:
         """See ``benchmarks.turns.Work``."""
         dataset = self.data.dataset()
         training = _training(self)
-        inner = SoftTargets() if self.teachers else Labels()
+        inner = SoftTargets(combine="sum") if self.teachers else Labels()
         method = Watched(inner.for_stage(teachers=len(self.teachers)), step_done)
         store = Store(Path(self.folder))
         store.prepare()

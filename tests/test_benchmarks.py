@@ -56,7 +56,7 @@ def our_loss(student: Tensor, teachers: Tensor, labels: Tensor, **said: Any) -> 
         hard_loss=Classification().hard_loss,
         teacher_logits=answers,
     )
-    return SoftTargets(**said).for_stage(teachers=len(teachers)).loss(step)["total"]
+    return SoftTargets(combine="sum", **said).for_stage(teachers=len(teachers)).loss(step)["total"]
 
 
 @settings(max_examples=25, deadline=None)

@@ -57,7 +57,7 @@ def recipe(
         },
         "ladder": {"shape": shape},
         "models": models,
-        "teaching": {"temperature": temperature},
+        "teaching": {"temperature": temperature, "combine": "sum"},
         "training": {"epochs": bench.size.epochs, "batch_size": bench.size.batch, "lr": 0.01},
         "controls": [],
         "seeds": list(seeds),
