@@ -266,6 +266,13 @@ def test_the_first_of_peers_was_taught_by_them_and_by_their_teachers(
     assert "By its peers: it is the first of the networks of dense ensemble, which learned together" in whom
     assert "- teacher (plain_cnn-10" in whom
     assert "By nobody" not in whom
+    alone = student_json() | {"taught": taught | {"teachers": []}}
+    result = made_up()
+    for stage in result["stages"]:
+        stage["teachers"] = []
+    whom = part(card_of(tmp_path, result, student=alone), "By whom")
+    assert "By its peers" in whom
+    assert "By nobody" not in whom
     how = part(card, "How")
     assert "Method: peers; temperature 3.0, soft targets (temperature 4.0)" in how
     assert "Training: 30 epochs" in how

@@ -9,6 +9,7 @@ import torch
 from understudy import __version__
 from understudy.errors import BadInput
 from understudy.training import Training, precision
+from understudy.training.settings import Device
 
 
 @pytest.fixture
@@ -85,6 +86,13 @@ def test_bf16_runs_networks_in_bf16_and_keeps_their_weights() -> None:
     with precision.autocast(Training(precision="fp32", device="cpu")):
         assert layer(torch.ones(2, 4)).dtype == torch.float32
     assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_number_format_computes_in_its_own_way(device: Device) -> None:
+    said = [precision.arithmetic(Training(precision=one, device=device)) for one in ("fp32", "bf16")]
+    assert [one["precision"] for one in said] == ["fp32", "bf16"]
+    assert all(one["torch"] == torch.__version__ for one in said)
 
 
 def test_a_stage_on_the_processor_leaves_a_gpu_alone_and_float32_is_no_tf32(
